@@ -1,0 +1,409 @@
+"""Causal self-attention: how each token gathers from the tokens before it.
+
+Chapter 2 builds one head, with loops and then as two matrix products. Chapter 3 puts many
+heads side by side, lets them share keys and values, and remembers both in a cache.
+
+Shapes: B batch, T query positions, S key positions, D d_model, H heads, G key/value heads,
+K head_dim, with D = H * K.
+
+References:
+    Vaswani et al. (2017), "Attention Is All You Need", section 3.2.
+    https://arxiv.org/abs/1706.03762
+    Shazeer (2019), "Fast Transformer Decoding: One Write-Head is All You Need".
+    https://arxiv.org/abs/1911.02150
+    Ainslie et al. (2023), "GQA: Training Generalized Multi-Query Transformer Models from
+    Multi-Head Checkpoints". https://arxiv.org/abs/2305.13245
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+# Chapter 4 gives two ways to tell attention where the tokens stand. A rotary encoding takes queries
+# or keys, "*B T K", and the position of the first of them, and turns each by its position. A score
+# bias takes the numbers of queries and keys and gives what to add to their scores, "H T S".
+Rotary = Callable[[Tensor, int], Tensor]
+ScoreBias = Callable[[int, int], Tensor]
+
+
+def causal_mask(
+    num_queries: int, num_keys: int, device: torch.device | None = None
+) -> Bool[Tensor, "T S"]:
+    """Mark with True the keys that each query may see: itself and the past.
+
+    The queries are the last `num_queries` of the keys, so the same mask serves training (as
+    many queries as keys) and cached generation (one query).
+
+    Raises:
+        ValueError: If there are more queries than keys, or fewer than none.
+
+    >>> causal_mask(2, 3).int().tolist()
+    [[1, 1, 0], [1, 1, 1]]
+    """
+    if num_queries < 0 or num_queries > num_keys:
+        raise ValueError(
+            f"{num_queries} queries cannot be the last of {num_keys} keys; "
+            "pass at least as many keys as queries"
+        )
+    visible = torch.ones(num_queries, num_keys, dtype=torch.bool, device=device)
+    return visible.tril(diagonal=num_keys - num_queries)
+
+
+def attention_weights(
+    query: Float[Tensor, "*heads T K"],
+    key: Float[Tensor, "*heads S K"],
+    *,
+    causal: bool = True,
+    bias: Float[Tensor, "*#heads T S"] | None = None,
+) -> Float[Tensor, "*heads T S"]:
+    """Share out each query's attention over the keys it may see; every row sums to 1.
+
+    This is the explicit form, for figures and for proofs: it writes the whole T by S matrix
+    down. `attend` gives the same mixture without ever holding that matrix.
+
+    Args:
+        query: What each position looks for.
+        key: What each position can be found by.
+        causal: Hide the future. Without it every query sees every key, as in an encoder.
+        bias: Added to the scores before the softmax.
+
+    Raises:
+        ValueError: If queries and keys differ in width, or (causal) queries outnumber keys.
+
+    References:
+        Vaswani et al. (2017), equation 1.
+
+    >>> alike = torch.ones(4, 2)
+    >>> attention_weights(alike, alike)[1].tolist()
+    [0.5, 0.5, 0.0, 0.0]
+    """
+    _check_widths(query, key)
+    scores = query @ key.mT / math.sqrt(query.shape[-1])
+    if bias is not None:
+        scores = scores + bias
+    if causal:
+        future = ~causal_mask(query.shape[-2], key.shape[-2], device=query.device)
+        scores = scores.masked_fill(future, -math.inf)
+    return scores.softmax(dim=-1)
+
+
+def attend(
+    query: Float[Tensor, "*heads T K"],
+    key: Float[Tensor, "*heads S K"],
+    value: Float[Tensor, "*heads S K2"],
+    *,
+    causal: bool = True,
+    bias: Float[Tensor, "*#heads T S"] | None = None,
+    dropout: float = 0.0,
+) -> Float[Tensor, "*heads T K2"]:
+    """Replace each query by the mixture of values that its attention weights prescribe.
+
+    The same numbers as `attention_weights(query, key) @ value`, by PyTorch's fused kernel.
+
+    Args:
+        query: What each position looks for.
+        key: What each position can be found by.
+        value: What each position passes on; its width may differ from the keys'.
+        causal: Hide the future.
+        bias: Added to the scores before the softmax.
+        dropout: Probability with which each attention weight is dropped.
+
+    Raises:
+        ValueError: If queries and keys differ in width, keys and values in number, or
+            (causal) queries outnumber keys.
+
+    >>> value = torch.tensor([[2.0], [4.0]])
+    >>> attend(torch.zeros(2, 1), torch.zeros(2, 1), value).tolist()
+    [[2.0], [3.0]]
+    """
+    _check_widths(query, key)
+    num_queries, num_keys = query.shape[-2], key.shape[-2]
+    if value.shape[-2] != num_keys:
+        raise ValueError(
+            f"{num_keys} keys but {value.shape[-2]} values; each key needs the value it stands for"
+        )
+    kernel_masks = causal and bias is None and num_queries == num_keys
+    mask = bias
+    if causal and not kernel_masks and num_queries != 1:
+        visible = causal_mask(num_queries, num_keys, device=query.device)
+        mask = visible if bias is None else bias.masked_fill(~visible, -math.inf)
+    return F.scaled_dot_product_attention(
+        query, key, value, attn_mask=mask, dropout_p=dropout, is_causal=kernel_masks
+    )
+
+
+def _check_widths(query: Tensor, key: Tensor) -> None:
+    """Refuse queries and keys whose dot product does not exist."""
+    if query.shape[-1] != key.shape[-1]:
+        raise ValueError(
+            f"queries of width {query.shape[-1]} cannot be compared with keys of width "
+            f"{key.shape[-1]}; project both to the same head_dim"
+        )
+
+
+def width_of_head(d_model: int, num_heads: int) -> int:
+    """Divide the model's width evenly between the heads.
+
+    Raises:
+        ValueError: If `d_model` is not a positive multiple of `num_heads`.
+
+    >>> width_of_head(768, 12)
+    64
+    """
+    if num_heads < 1 or d_model < 1:
+        raise ValueError(f"d_model={d_model} and num_heads={num_heads} must both be at least 1")
+    if d_model % num_heads:
+        next_multiple = math.ceil(d_model / num_heads) * num_heads
+        raise ValueError(
+            f"d_model={d_model} is not a multiple of num_heads={num_heads}; "
+            f"the next one is {next_multiple}"
+        )
+    return d_model // num_heads
+
+
+class KVCache:
+    """The keys and values of the tokens so far, so that each is computed once.
+
+    Memory for `context_length` positions is taken at the start; appending copies only what is
+    new. Use it under `torch.no_grad()`: it is for generating, not for training.
+
+    >>> cache = KVCache(batch_size=1, num_kv_heads=2, head_dim=4, context_length=8)
+    >>> keys, values = cache.append(torch.ones(1, 2, 3, 4), torch.ones(1, 2, 3, 4))
+    >>> keys.shape[2], len(cache), cache.num_bytes
+    (3, 3, 512)
+    """
+
+    def __init__(
+        self,
+        *,
+        batch_size: int,
+        num_kv_heads: int,
+        head_dim: int,
+        context_length: int,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | None = None,
+    ) -> None:
+        shape = (2, batch_size, num_kv_heads, context_length, head_dim)
+        if min(shape) < 1:
+            raise ValueError(
+                "a cache needs batch_size, num_kv_heads, head_dim and context_length of at least "
+                f"1, not {batch_size}, {num_kv_heads}, {head_dim} and {context_length}"
+            )
+        self._memory = torch.zeros(shape, dtype=dtype, device=device)
+        self._length = 0
+
+    def __len__(self) -> int:
+        """How many positions are remembered."""
+        return self._length
+
+    @property
+    def context_length(self) -> int:
+        """How many positions there is room for."""
+        return self._memory.shape[3]
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory taken by the keys and values together, in bytes."""
+        return self._memory.numel() * self._memory.element_size()
+
+    def append(
+        self,
+        key: Float[Tensor, "B G T K"],
+        value: Float[Tensor, "B G T K"],
+        first_position: int | None = None,
+    ) -> tuple[Float[Tensor, "B G S K"], Float[Tensor, "B G S K"]]:
+        """Remember the next positions and return all keys and all values so far.
+
+        Args:
+            key: Keys of the new positions.
+            value: Values of the new positions.
+            first_position: Where the caller believes the new positions begin.
+
+        Raises:
+            ValueError: If they do not begin where the cache ends, do not fit, or are not of
+                the cache's shape and dtype. The cache is then left as it was.
+        """
+        start, stop = len(self), len(self) + key.shape[2]
+        if first_position not in (None, start):
+            raise ValueError(
+                f"out of order: position {first_position} came, but the cache ends at {start}; "
+                f"feed position {start} next, or go back with cache.truncate(...)"
+            )
+        self._check_shapes(key, value)
+        if stop > self.context_length:
+            raise ValueError(
+                f"{key.shape[2]} more tokens after {start} do not fit in a cache of "
+                f"context_length={self.context_length}; make a longer cache, or truncate it"
+            )
+        self._memory[0, :, :, start:stop] = key
+        self._memory[1, :, :, start:stop] = value
+        self._length = stop
+        return self._memory[0, :, :, :stop], self._memory[1, :, :, :stop]
+
+    def truncate(self, length: int) -> None:
+        """Forget every position from `length` on.
+
+        Raises:
+            ValueError: If the cache does not hold that many positions.
+        """
+        if not 0 <= length <= len(self):
+            raise ValueError(
+                f"cannot cut a cache of {len(self)} positions to {length}; "
+                f"choose a length from 0 to {len(self)}"
+            )
+        self._length = length
+
+    def _check_shapes(self, key: Tensor, value: Tensor) -> None:
+        """Refuse keys and values that belong to another batch, head or dtype."""
+        _, batch_size, num_kv_heads, _, head_dim = self._memory.shape
+        for name, new in (("keys", key), ("values", value)):
+            fits = new.shape == (batch_size, num_kv_heads, key.shape[2], head_dim)
+            if not fits or new.dtype != self._memory.dtype:
+                raise ValueError(
+                    f"{name} of shape {tuple(new.shape)} and {new.dtype} do not fit a cache for "
+                    f"(batch_size={batch_size}, num_kv_heads={num_kv_heads}, T, "
+                    f"head_dim={head_dim}) and {self._memory.dtype}; make the cache with "
+                    "attention.new_cache(batch_size, context_length)"
+                )
+
+
+class CausalSelfAttention(nn.Module):
+    """Multi-head attention in which no position sees a later one.
+
+    Args:
+        d_model: Width of the vectors that come in and go out.
+        num_heads: How many queries each position asks at once.
+        num_kv_heads: How many heads of keys and values the queries share; as many as
+            `num_heads` by default, 1 for multi-query attention.
+        dropout: Probability with which each attention weight is dropped in training.
+        bias: Whether the projections add a learned constant, as GPT-2's do.
+        rotary: Turns queries and keys by their position.
+        score_bias: Adds a bias to the scores by distance.
+
+    Raises:
+        ValueError: If the widths do not divide evenly, or `dropout` is no probability.
+
+    >>> CausalSelfAttention(d_model=8, num_heads=2)(torch.zeros(1, 5, 8)).shape
+    torch.Size([1, 5, 8])
+    """
+
+    def __init__(
+        self,
+        *,
+        d_model: int,
+        num_heads: int,
+        num_kv_heads: int | None = None,
+        dropout: float = 0.0,
+        bias: bool = True,
+        rotary: Rotary | None = None,
+        score_bias: ScoreBias | None = None,
+    ) -> None:
+        super().__init__()
+        self.head_dim = width_of_head(d_model, num_heads)
+        self.num_heads = num_heads
+        self.num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
+        if self.num_kv_heads < 1 or num_heads % self.num_kv_heads:
+            raise ValueError(
+                f"num_heads={num_heads} query heads cannot share num_kv_heads={num_kv_heads} "
+                "evenly; choose a divisor of num_heads"
+            )
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout is a probability in [0, 1), not {dropout}")
+        self.dropout = dropout
+        self.rotary = rotary
+        self.score_bias = score_bias
+        d_projected = (num_heads + 2 * self.num_kv_heads) * self.head_dim
+        self.query_key_value = nn.Linear(d_model, d_projected, bias=bias)
+        self.output = nn.Linear(d_model, d_model, bias=bias)
+
+    def forward(
+        self,
+        x: Float[Tensor, "B T D"],
+        cache: KVCache | None = None,
+        first_position: int | None = None,
+    ) -> Float[Tensor, "B T D"]:
+        """Replace each token's vector by a mixture of those up to and including it.
+
+        Args:
+            x: One vector a token.
+            cache: Keys and values of the tokens before `x`; those of `x` are added to it.
+            first_position: Position of the first token of `x`: by default where the cache
+                ends, or 0.
+
+        Raises:
+            ValueError: If `x` has another width, or does not follow what the cache holds.
+        """
+        query, key, value = self.project(x, self._start(cache, first_position))
+        if cache is not None:
+            key, value = cache.append(key, value, first_position)
+        mixed = attend(
+            query,
+            self.share(key),
+            self.share(value),
+            bias=self._bias(query, key),
+            dropout=self.dropout if self.training else 0.0,
+        )  # (B, H, T, K)
+        return self.output(self.merge_heads(mixed))
+
+    def weights(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B H T T"]:
+        """Return the attention weights behind `forward(x)`: for figures, slower than it."""
+        query, key, _ = self.project(x, 0)
+        return attention_weights(query, self.share(key), bias=self._bias(query, key))
+
+    def project(
+        self, x: Float[Tensor, "B T D"], first_position: int = 0
+    ) -> tuple[Float[Tensor, "B H T K"], Float[Tensor, "B G T K"], Float[Tensor, "B G T K"]]:
+        """Compute every head's queries, keys and values, already turned by their position."""
+        if x.shape[-1] != self.output.out_features:
+            raise ValueError(
+                f"vectors of width {x.shape[-1]} came to a layer of d_model="
+                f"{self.output.out_features}; the last axis must be d_model"
+            )
+        d_shared = self.num_kv_heads * self.head_dim
+        parts = self.query_key_value(x).split([x.shape[-1], d_shared, d_shared], dim=-1)
+        query, key, value = (self.split_heads(part) for part in parts)
+        if self.rotary is not None:
+            query, key = self.rotary(query, first_position), self.rotary(key, first_position)
+        return query, key, value
+
+    def split_heads(self, x: Float[Tensor, "B T GK"]) -> Float[Tensor, "B G T K"]:
+        """Cut each token's vector into one slice per head."""
+        return x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+
+    def merge_heads(self, x: Float[Tensor, "B H T K"]) -> Float[Tensor, "B T D"]:
+        """Lay the heads side by side again: the inverse of `split_heads`."""
+        return x.transpose(1, 2).flatten(start_dim=-2)
+
+    def share(self, x: Float[Tensor, "B G S K"]) -> Float[Tensor, "B H S K"]:
+        """Hand each group of query heads the keys or values that it shares."""
+        group_size = self.num_heads // self.num_kv_heads
+        return x if group_size == 1 else x.repeat_interleave(group_size, dim=1)
+
+    def new_cache(self, batch_size: int, context_length: int) -> KVCache:
+        """Make an empty cache of this layer's shape, dtype and device."""
+        weight = self.output.weight
+        return KVCache(
+            batch_size=batch_size,
+            num_kv_heads=self.num_kv_heads,
+            head_dim=self.head_dim,
+            context_length=context_length,
+            dtype=weight.dtype,
+            device=weight.device,
+        )
+
+    def _bias(self, query: Tensor, key: Tensor) -> Tensor | None:
+        """Give the bias for the scores of these queries and keys, if the layer has one."""
+        if self.score_bias is None:
+            return None
+        return self.score_bias(query.shape[-2], key.shape[-2]).to(query)
+
+    @staticmethod
+    def _start(cache: KVCache | None, first_position: int | None) -> int:
+        """Find the position of the first token that comes in."""
+        if first_position is not None:
+            return first_position
+        return 0 if cache is None else len(cache)
