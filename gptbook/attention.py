@@ -17,6 +17,7 @@ References:
 
 import math
 from collections.abc import Callable
+from numbers import Integral, Real
 
 import torch
 import torch.nn.functional as F
@@ -39,12 +40,14 @@ def causal_mask(
     many queries as keys) and cached generation (one query).
 
     Raises:
+        TypeError: If a number is not whole.
         ValueError: If there are more queries than keys, or fewer than none.
 
     >>> causal_mask(2, 3).int().tolist()
     [[1, 1, 0], [1, 1, 1]]
     """
-    if num_queries < 0 or num_queries > num_keys:
+    _check_counts(at_least=0, num_queries=num_queries, num_keys=num_keys)
+    if num_queries > num_keys:
         raise ValueError(
             f"{num_queries} queries cannot be the last of {num_keys} keys; "
             "pass at least as many keys as queries"
@@ -69,10 +72,13 @@ def attention_weights(
         query: What each position looks for.
         key: What each position can be found by.
         causal: Hide the future. Without it every query sees every key, as in an encoder.
-        bias: Added to the scores before the softmax.
+        bias: Added to the scores before the softmax; -inf hides a key. A row that hides every key
+            it could see has nothing to share out and becomes nan.
 
     Raises:
-        ValueError: If queries and keys differ in width, or (causal) queries outnumber keys.
+        TypeError: If one of them is not a tensor of floats, or their dtypes differ.
+        ValueError: If queries and keys differ in width or in heads, if there is no key, if the
+            bias does not fit the scores, or if (causal) queries outnumber keys.
 
     References:
         Vaswani et al. (2017), equation 1.
@@ -81,7 +87,8 @@ def attention_weights(
     >>> attention_weights(alike, alike)[1].tolist()
     [0.5, 0.5, 0.0, 0.0]
     """
-    _check_widths(query, key)
+    _check_vectors(query, key)
+    _check_bias(bias, query, key)
     scores = query @ key.mT / math.sqrt(query.shape[-1])
     if bias is not None:
         scores = scores + bias
@@ -109,23 +116,24 @@ def attend(
         key: What each position can be found by.
         value: What each position passes on; its width may differ from the keys'.
         causal: Hide the future.
-        bias: Added to the scores before the softmax.
-        dropout: Probability with which each attention weight is dropped.
+        bias: Added to the scores before the softmax; -inf hides a key.
+        dropout: Probability with which each attention weight is dropped; those that stay are
+            divided by 1 - dropout. On a CPU, PyTorch then holds the whole matrix after all.
 
     Raises:
-        ValueError: If queries and keys differ in width, keys and values in number, or
-            (causal) queries outnumber keys.
+        TypeError: If one of them is not a tensor of floats, their dtypes differ, or `dropout` is
+            not a number.
+        ValueError: As `attention_weights`, or if keys and values differ in number, or `dropout`
+            is no probability.
 
     >>> value = torch.tensor([[2.0], [4.0]])
     >>> attend(torch.zeros(2, 1), torch.zeros(2, 1), value).tolist()
     [[2.0], [3.0]]
     """
-    _check_widths(query, key)
+    _check_vectors(query, key, value)
+    _check_bias(bias, query, key)
+    _check_dropout(dropout)
     num_queries, num_keys = query.shape[-2], key.shape[-2]
-    if value.shape[-2] != num_keys:
-        raise ValueError(
-            f"{num_keys} keys but {value.shape[-2]} values; each key needs the value it stands for"
-        )
     kernel_masks = causal and bias is None and num_queries == num_keys
     mask = bias
     if causal and not kernel_masks and num_queries != 1:
@@ -136,26 +144,17 @@ def attend(
     )
 
 
-def _check_widths(query: Tensor, key: Tensor) -> None:
-    """Refuse queries and keys whose dot product does not exist."""
-    if query.shape[-1] != key.shape[-1]:
-        raise ValueError(
-            f"queries of width {query.shape[-1]} cannot be compared with keys of width "
-            f"{key.shape[-1]}; project both to the same head_dim"
-        )
-
-
 def width_of_head(d_model: int, num_heads: int) -> int:
     """Divide the model's width evenly between the heads.
 
     Raises:
+        TypeError: If a number is not whole.
         ValueError: If `d_model` is not a positive multiple of `num_heads`.
 
     >>> width_of_head(768, 12)
     64
     """
-    if num_heads < 1 or d_model < 1:
-        raise ValueError(f"d_model={d_model} and num_heads={num_heads} must both be at least 1")
+    _check_counts(d_model=d_model, num_heads=num_heads)
     if d_model % num_heads:
         next_multiple = math.ceil(d_model / num_heads) * num_heads
         raise ValueError(
@@ -169,7 +168,11 @@ class KVCache:
     """The keys and values of the tokens so far, so that each is computed once.
 
     Memory for `context_length` positions is taken at the start; appending copies only what is
-    new. Use it under `torch.no_grad()`: it is for generating, not for training.
+    new. It is for generating, not for training, so use it under `torch.no_grad()`.
+
+    Raises:
+        TypeError: If a size is not a whole number, or `dtype` holds no fractions.
+        ValueError: If a size is less than 1.
 
     >>> cache = KVCache(batch_size=1, num_kv_heads=2, head_dim=4, context_length=8)
     >>> keys, values = cache.append(torch.ones(1, 2, 3, 4), torch.ones(1, 2, 3, 4))
@@ -187,12 +190,15 @@ class KVCache:
         dtype: torch.dtype = torch.float32,
         device: torch.device | None = None,
     ) -> None:
+        _check_counts(
+            batch_size=batch_size,
+            num_kv_heads=num_kv_heads,
+            head_dim=head_dim,
+            context_length=context_length,
+        )
+        if not dtype.is_floating_point:
+            raise TypeError(f"a cache of {dtype} cannot hold keys; use torch.float32 or the like")
         shape = (2, batch_size, num_kv_heads, context_length, head_dim)
-        if min(shape) < 1:
-            raise ValueError(
-                "a cache needs batch_size, num_kv_heads, head_dim and context_length of at least "
-                f"1, not {batch_size}, {num_kv_heads}, {head_dim} and {context_length}"
-            )
         self._memory = torch.zeros(shape, dtype=dtype, device=device)
         self._length = 0
 
@@ -223,17 +229,22 @@ class KVCache:
             value: Values of the new positions.
             first_position: Where the caller believes the new positions begin.
 
+        Returns:
+            Views of the cache's own memory: they change when it is truncated and filled anew.
+
         Raises:
-            ValueError: If they do not begin where the cache ends, do not fit, or are not of
-                the cache's shape and dtype. The cache is then left as it was.
+            TypeError: If they are not of the cache's dtype.
+            ValueError: If they do not begin where the cache ends, do not fit, are not of the
+                cache's shape and device, or carry gradients. After any error the cache is as it
+                was before.
         """
+        self._check(key, value)
         start, stop = len(self), len(self) + key.shape[2]
         if first_position not in (None, start):
             raise ValueError(
                 f"out of order: position {first_position} came, but the cache ends at {start}; "
                 f"feed position {start} next, or go back with cache.truncate(...)"
             )
-        self._check_shapes(key, value)
         if stop > self.context_length:
             raise ValueError(
                 f"{key.shape[2]} more tokens after {start} do not fit in a cache of "
@@ -248,26 +259,39 @@ class KVCache:
         """Forget every position from `length` on.
 
         Raises:
+            TypeError: If `length` is not a whole number.
             ValueError: If the cache does not hold that many positions.
         """
-        if not 0 <= length <= len(self):
+        _check_counts(at_least=0, length=length)
+        if length > len(self):
             raise ValueError(
                 f"cannot cut a cache of {len(self)} positions to {length}; "
                 f"choose a length from 0 to {len(self)}"
             )
         self._length = length
 
-    def _check_shapes(self, key: Tensor, value: Tensor) -> None:
-        """Refuse keys and values that belong to another batch, head or dtype."""
+    def _check(self, key: Tensor, value: Tensor) -> None:
+        """Refuse keys and values of another batch, head, device or dtype, or under training."""
         _, batch_size, num_kv_heads, _, head_dim = self._memory.shape
         for name, new in (("keys", key), ("values", value)):
-            fits = new.shape == (batch_size, num_kv_heads, key.shape[2], head_dim)
-            if not fits or new.dtype != self._memory.dtype:
+            if not isinstance(new, Tensor) or new.dtype != self._memory.dtype:
+                raise TypeError(
+                    f"{name} of {_kind(new)} do not fit a cache of {self._memory.dtype}; "
+                    "make the cache with the dtype of the keys"
+                )
+            num_new = key.shape[2] if key.dim() == 4 else 1
+            fits = new.shape == (batch_size, num_kv_heads, num_new, head_dim)
+            if not fits or new.device != self._memory.device:
                 raise ValueError(
-                    f"{name} of shape {tuple(new.shape)} and {new.dtype} do not fit a cache for "
+                    f"{name} of shape {tuple(new.shape)} on {new.device} do not fit a cache for "
                     f"(batch_size={batch_size}, num_kv_heads={num_kv_heads}, T, "
-                    f"head_dim={head_dim}) and {self._memory.dtype}; make the cache with "
+                    f"head_dim={head_dim}) on {self._memory.device}; make the cache with "
                     "attention.new_cache(batch_size, context_length)"
+                )
+            if new.requires_grad and torch.is_grad_enabled():
+                raise ValueError(
+                    f"{name} that carry gradients came, but a cache is for generating; "
+                    "call the layer under torch.no_grad()"
                 )
 
 
@@ -285,6 +309,7 @@ class CausalSelfAttention(nn.Module):
         score_bias: Adds a bias to the scores by distance.
 
     Raises:
+        TypeError: If a size is not a whole number, or `dropout` is not a number.
         ValueError: If the widths do not divide evenly, or `dropout` is no probability.
 
     >>> CausalSelfAttention(d_model=8, num_heads=2)(torch.zeros(1, 5, 8)).shape
@@ -306,13 +331,14 @@ class CausalSelfAttention(nn.Module):
         self.head_dim = width_of_head(d_model, num_heads)
         self.num_heads = num_heads
         self.num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
-        if self.num_kv_heads < 1 or num_heads % self.num_kv_heads:
+        _check_counts(num_kv_heads=self.num_kv_heads)
+        if num_heads % self.num_kv_heads:
+            divisors = [n for n in range(1, num_heads + 1) if num_heads % n == 0]
             raise ValueError(
                 f"num_heads={num_heads} query heads cannot share num_kv_heads={num_kv_heads} "
-                "evenly; choose a divisor of num_heads"
+                f"evenly; choose one of {divisors}"
             )
-        if not 0 <= dropout < 1:
-            raise ValueError(f"dropout is a probability in [0, 1), not {dropout}")
+        _check_dropout(dropout)
         self.dropout = dropout
         self.rotary = rotary
         self.score_bias = score_bias
@@ -335,7 +361,9 @@ class CausalSelfAttention(nn.Module):
                 ends, or 0.
 
         Raises:
-            ValueError: If `x` has another width, or does not follow what the cache holds.
+            TypeError: If `x` is not a tensor of floats, or a position is not a whole number.
+            ValueError: If `x` is not (batch, tokens, d_model), does not follow what the cache
+                holds, or does not fit into it. The cache is then as it was before.
         """
         query, key, value = self.project(x, self._start(cache, first_position))
         if cache is not None:
@@ -350,7 +378,10 @@ class CausalSelfAttention(nn.Module):
         return self.output(self.merge_heads(mixed))
 
     def weights(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B H T T"]:
-        """Return the attention weights behind `forward(x)`: for figures, slower than it."""
+        """Return the attention weights behind `forward(x)`, before any dropout.
+
+        For figures: it writes a T by T matrix down for every head, which `forward` never does.
+        """
         query, key, _ = self.project(x, 0)
         return attention_weights(query, self.share(key), bias=self._bias(query, key))
 
@@ -358,13 +389,16 @@ class CausalSelfAttention(nn.Module):
         self, x: Float[Tensor, "B T D"], first_position: int = 0
     ) -> tuple[Float[Tensor, "B H T K"], Float[Tensor, "B G T K"], Float[Tensor, "B G T K"]]:
         """Compute every head's queries, keys and values, already turned by their position."""
-        if x.shape[-1] != self.output.out_features:
+        d_model, d_shared = self.output.in_features, self.num_kv_heads * self.head_dim
+        if not isinstance(x, Tensor) or not x.is_floating_point():
+            raise TypeError(f"x must be a tensor of floats, not {_kind(x)}; embed token ids first")
+        if x.dim() != 3 or x.shape[-1] != d_model:
             raise ValueError(
-                f"vectors of width {x.shape[-1]} came to a layer of d_model="
-                f"{self.output.out_features}; the last axis must be d_model"
+                f"x of shape {tuple(x.shape)} came, but this layer takes (batch, tokens, "
+                f"d_model={d_model}); give a single text a batch axis with x.unsqueeze(0)"
             )
-        d_shared = self.num_kv_heads * self.head_dim
-        parts = self.query_key_value(x).split([x.shape[-1], d_shared, d_shared], dim=-1)
+        _check_counts(at_least=0, first_position=first_position)
+        parts = self.query_key_value(x).split([d_model, d_shared, d_shared], dim=-1)
         query, key, value = (self.split_heads(part) for part in parts)
         if self.rotary is not None:
             query, key = self.rotary(query, first_position), self.rotary(key, first_position)
@@ -372,19 +406,39 @@ class CausalSelfAttention(nn.Module):
 
     def split_heads(self, x: Float[Tensor, "B T GK"]) -> Float[Tensor, "B G T K"]:
         """Cut each token's vector into one slice per head."""
+        if x.dim() != 3 or x.shape[-1] % self.head_dim:
+            raise ValueError(
+                f"shape {tuple(x.shape)} cannot be cut into heads; it must be (batch, tokens, "
+                f"a multiple of head_dim={self.head_dim})"
+            )
         return x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
 
     def merge_heads(self, x: Float[Tensor, "B H T K"]) -> Float[Tensor, "B T D"]:
         """Lay the heads side by side again: the inverse of `split_heads`."""
+        if x.dim() != 4:
+            raise ValueError(
+                f"shape {tuple(x.shape)} has no heads to merge; it must be (batch, heads, tokens, "
+                "head_dim), as split_heads returns"
+            )
         return x.transpose(1, 2).flatten(start_dim=-2)
 
     def share(self, x: Float[Tensor, "B G S K"]) -> Float[Tensor, "B H S K"]:
         """Hand each group of query heads the keys or values that it shares."""
+        if x.dim() != 4 or x.shape[1] != self.num_kv_heads:
+            raise ValueError(
+                f"shape {tuple(x.shape)} came to be shared, but it must be (batch, "
+                f"num_kv_heads={self.num_kv_heads}, tokens, head_dim), as project returns"
+            )
         group_size = self.num_heads // self.num_kv_heads
         return x if group_size == 1 else x.repeat_interleave(group_size, dim=1)
 
     def new_cache(self, batch_size: int, context_length: int) -> KVCache:
-        """Make an empty cache of this layer's shape, dtype and device."""
+        """Make an empty cache of this layer's shape, dtype and device.
+
+        Raises:
+            TypeError: If a size is not a whole number.
+            ValueError: If a size is less than 1.
+        """
         weight = self.output.weight
         return KVCache(
             batch_size=batch_size,
@@ -407,3 +461,77 @@ class CausalSelfAttention(nn.Module):
         if first_position is not None:
             return first_position
         return 0 if cache is None else len(cache)
+
+
+def _check_vectors(query: Tensor, key: Tensor, value: Tensor | None = None) -> None:
+    """Refuse queries, keys and values that cannot belong together."""
+    vectors = {"query": query, "key": key} | ({} if value is None else {"value": value})
+    for name, x in vectors.items():
+        if not isinstance(x, Tensor) or not x.is_floating_point():
+            raise TypeError(f"{name} must be a tensor of floats, not {_kind(x)}")
+        if x.dim() < 2:
+            raise ValueError(
+                f"{name} of shape {tuple(x.shape)} is no list of vectors; "
+                "its last two axes must be (positions, width)"
+            )
+        if x.shape[:-2] != query.shape[:-2]:
+            raise ValueError(
+                f"{name} of shape {tuple(x.shape)} and query of shape {tuple(query.shape)} must "
+                "agree in all but the last two axes; hand shared heads out with attention.share"
+            )
+        if x.dtype != query.dtype and not torch.is_autocast_enabled(x.device.type):
+            raise TypeError(f"{name} of {x.dtype} and query of {query.dtype} must agree in dtype")
+    if query.shape[-1] != key.shape[-1]:
+        raise ValueError(
+            f"queries of width {query.shape[-1]} cannot be compared with keys of width "
+            f"{key.shape[-1]}; project both to the same head_dim"
+        )
+    if query.shape[-2] and not key.shape[-2]:
+        raise ValueError("queries came but no key to attend to; pass at least one key")
+    if value is not None and value.shape[-2] != key.shape[-2]:
+        raise ValueError(
+            f"{key.shape[-2]} keys but {value.shape[-2]} values; "
+            "each key needs the value it stands for"
+        )
+
+
+def _check_bias(bias: Tensor | None, query: Tensor, key: Tensor) -> None:
+    """Refuse a bias that cannot be added to the scores of these queries and keys."""
+    if bias is None:
+        return
+    if not isinstance(bias, Tensor) or not bias.is_floating_point():
+        raise TypeError(
+            f"bias is added to the scores, so it must be a tensor of floats, not {_kind(bias)}; "
+            "write a mask as 0.0 where a key is seen and -inf where it is hidden"
+        )
+    scores = (*query.shape[:-1], key.shape[-2])
+    axes = list(zip(bias.shape[::-1], scores[::-1], strict=False))
+    matches = all(size == wanted for size, wanted in axes[:2])
+    broadcasts = all(size in (1, wanted) for size, wanted in axes[2:])
+    if not (2 <= bias.dim() <= len(scores) and matches and broadcasts):
+        raise ValueError(
+            f"bias of shape {tuple(bias.shape)} does not fit scores of shape {scores}; "
+            f"pass (..., {scores[-2]}, {scores[-1]})"
+        )
+
+
+def _check_counts(*, at_least: int = 1, **counts: object) -> None:
+    """Refuse what is no number of things: a fraction, a truth value, too small a number."""
+    for name, count in counts.items():
+        if isinstance(count, bool) or not isinstance(count, Integral):
+            raise TypeError(f"{name} must be a whole number, not {count!r}; pass an int")
+        if int(count) < at_least:
+            raise ValueError(f"{name} must be at least {at_least}, not {count}")
+
+
+def _check_dropout(dropout: object) -> None:
+    """Refuse what is no probability below 1."""
+    if isinstance(dropout, bool) or not isinstance(dropout, Real):
+        raise TypeError(f"dropout is a probability such as 0.1, not {dropout!r}; 0.0 turns it off")
+    if not 0 <= float(dropout) < 1:
+        raise ValueError(f"dropout is a probability in [0, 1), not {dropout}; 0.0 turns it off")
+
+
+def _kind(x: object) -> str:
+    """Name the dtype of a tensor, or the type of anything else."""
+    return str(x.dtype) if isinstance(x, Tensor) else type(x).__name__

@@ -1,0 +1,1 @@
+"""The promises of the book, one file a module, and what they share."""

@@ -1,0 +1,1 @@
+"""Short programs that look after the book: each does one job."""

@@ -1,0 +1,147 @@
+"""Build the book, test it, run its notebooks: each in one command, on any system.
+
+    python tools/dev.py book        # same as `make book`
+    python tools/dev.py test        # same as `make test`
+
+Needs Python 3.11 or newer and the package registry, nothing else. The first call makes a virtual
+environment in `.venv` and installs the pinned requirements; later calls start at once.
+"""
+
+import argparse
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+import venv
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
+PYTHON = BIN / ("python.exe" if os.name == "nt" else "python")
+BOOK = ROOT / "_build" / "html" / "index.html"
+
+LINT = ["ruff", "check", "."]
+FORMAT = ["ruff", "format", "--check", "."]
+TYPES = ["mypy"]
+UNIT = ["pytest", "-m", "not browser"]
+NOTEBOOKS = ["pytest", "--nbval", "--nbval-current-env", "--nbval-cell-timeout", "120", "notebooks"]
+BUILD = ["jupyter_book", "build", ".", "-W", "-n", "--keep-going"]
+BROWSER = ["pytest", "-m", "browser", "-rs", "tests"]
+
+
+def install() -> None:
+    """Make the virtual environment if there is none, or if what it was made from has changed."""
+    sources = [ROOT / "requirements.txt", ROOT / "pyproject.toml"]
+    digest = hashlib.sha256(sys.version.encode())
+    for source in sources:
+        digest.update(source.read_bytes())
+    stamp = VENV / "installed.sha256"
+    if stamp.exists() and stamp.read_text() == digest.hexdigest():
+        return
+    print(f"Installing into {VENV} (once; 1.5 GB, a few minutes)", flush=True)
+    if not PYTHON.exists():
+        venv.create(VENV, with_pip=True, clear=True)
+    stamp.unlink(missing_ok=True)
+    pip = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, "-r", "requirements.txt"], cwd=ROOT, check=True)
+    subprocess.run([*pip, "--no-deps", "--editable", "."], cwd=ROOT, check=True)
+    stamp.write_text(digest.hexdigest())
+
+
+def run(module: list[str], **environment: str) -> int:
+    """Run one of the environment's modules from the root; return its exit status."""
+    settings = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONUTF8": "1", **environment}
+    path = os.pathsep.join([str(BIN), settings.get("PATH", "")])
+    command = [str(PYTHON), "-m", *module]
+    return subprocess.run(command, cwd=ROOT, env={**settings, "PATH": path}).returncode
+
+
+def book(*options: str) -> int:
+    """Build the book and say where it is."""
+    status = run([*BUILD, *options])
+    if status == 0:
+        print(f"\nThe book: {BOOK}\nOpen {BOOK.as_uri()}")
+    return status
+
+
+def test() -> int:
+    """Run everything that must pass, to the end; then say what took how long and what failed."""
+    steps: list[tuple[str, Callable[[], int]]] = [
+        ("lint", lambda: run(LINT)),
+        ("format", lambda: run(FORMAT)),
+        ("types", lambda: run(TYPES)),
+        ("unit tests and doctests", lambda: run(UNIT)),
+        ("notebooks", lambda: run(NOTEBOOKS)),
+        ("book", lambda: book("--all")),
+        ("browser", lambda: run(BROWSER)),
+    ]
+    lines, num_failed = [], 0
+    for name, step in steps:
+        print(f"\n== {name} ==", flush=True)
+        start = time.perf_counter()
+        failed = step() != 0
+        num_failed += failed
+        seconds = time.perf_counter() - start
+        lines.append(f"{'FAILED' if failed else 'passed'}  {seconds:6.1f} s  {name}")
+    print("\n" + "\n".join(lines))
+    print(f"steps: {len(steps) - num_failed} passed, {num_failed} failed")
+    return 1 if num_failed else 0
+
+
+def notebooks() -> int:
+    """Run every notebook again and store its outputs."""
+    return run(["tools.run_notebooks"])
+
+
+def lab() -> int:
+    """Open the notebooks in JupyterLab."""
+    return run(["jupyter", "lab", "notebooks"])
+
+
+def bench() -> int:
+    """Run every benchmark: timings, for a quiet machine, asserted nowhere."""
+    scripts = sorted((ROOT / "benchmarks").glob("*.py"))
+    return max(run([f"benchmarks.{script.stem}"]) for script in scripts)
+
+
+def clean() -> int:
+    """Remove what was built; the virtual environment stays."""
+    shutil.rmtree(ROOT / "_build", ignore_errors=True)
+    return 0
+
+
+COMMANDS = {
+    "book": (book, "build the book into _build/html"),
+    "test": (test, "run everything that must pass"),
+    "notebooks": (notebooks, "run all notebooks again and store their outputs"),
+    "lab": (lab, "open the notebooks in JupyterLab"),
+    "bench": (bench, "measure speed (on a quiet machine)"),
+    "clean": (clean, "remove what was built"),
+}
+
+
+def main() -> int:
+    """Install what is missing, then carry out one command."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    commands = parser.add_subparsers(dest="command", metavar="command")
+    commands.add_parser("help", help="show this")
+    for name, (_, says) in COMMANDS.items():
+        commands.add_parser(name, help=says)
+    command = parser.parse_args().command
+    if command in (None, "help"):
+        parser.print_help()
+        return 0
+    if sys.version_info < (3, 11):  # noqa: UP036 (it is the reader who may have an older one)
+        print(f"gptbook needs Python 3.11 or newer; this is {sys.version.split()[0]}")
+        return 1
+    if command != "clean":
+        install()
+    return COMMANDS[command][0]()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
