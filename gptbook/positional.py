@@ -106,7 +106,9 @@ class SinusoidalPositions(nn.Module):
             )
         )
 
-    def forward(self, x: Float[Tensor, "*B T D"], first_position: int = 0) -> Tensor:
+    def forward(
+        self, x: Float[Tensor, "*B T D"], first_position: int = 0
+    ) -> Float[Tensor, "*B T D"]:
         """Return x plus the positions from `first_position` on.
 
         Raises:
@@ -141,7 +143,9 @@ class LearnedPositions(nn.Module):
         """Start small, as GPT-2 did."""
         nn.init.normal_(self.weight, std=0.02)
 
-    def forward(self, x: Float[Tensor, "*B T D"], first_position: int = 0) -> Tensor:
+    def forward(
+        self, x: Float[Tensor, "*B T D"], first_position: int = 0
+    ) -> Float[Tensor, "*B T D"]:
         """Return x plus the learned vectors from `first_position` on.
 
         Raises:
@@ -154,8 +158,8 @@ class LearnedPositions(nn.Module):
         stop = first_position + x.shape[-2]
         if stop > context_length:
             raise ValueError(
-                f"{x.shape[-2]} tokens from position {first_position} on need {stop} positions, "
-                f"but context_length={context_length}; keep the last tokens and start at 0, or "
+                f"positions {first_position} to {stop - 1} do not fit in context_length="
+                f"{context_length}; keep the last {context_length} tokens and start at 0, or "
                 "train a longer table"
             )
         return x + self.weight[first_position:stop]
@@ -171,8 +175,9 @@ class RotaryPositions(nn.Module):
 
     Channels are taken in pairs, and pair i of a vector at position p is turned by the angle
     `p * theta ** (-2i / head_dim)`. Two ways to pair are in use, and a checkpoint works with its
-    own alone: "halves" pairs channel i with i + head_dim / 2 (Llama), "neighbors" pairs 2i with
-    2i + 1 (the paper, GPT-J). `pairing_permutation` turns one into the other.
+    own alone: "halves" pairs channel i with i + head_dim / 2 (GPT-NeoX, Llama in transformers),
+    "neighbors" pairs 2i with 2i + 1 (the paper, GPT-J, Llama as Meta published it).
+    `pairing_permutation` turns one into the other.
 
     Pass it to `CausalSelfAttention(rotary=...)`.
 
@@ -205,7 +210,9 @@ class RotaryPositions(nn.Module):
             lambda num_positions: _cosines_and_sines(num_positions, head_dim, theta)
         )
 
-    def forward(self, x: Float[Tensor, "*B T K"], first_position: int = 0) -> Tensor:
+    def forward(
+        self, x: Float[Tensor, "*B T K"], first_position: int = 0
+    ) -> Float[Tensor, "*B T K"]:
         """Turn each vector by its position; the dtype stays, whatever it is.
 
         Raises:
@@ -268,24 +275,34 @@ def alibi_slopes(num_heads: int) -> Float[Tensor, " H"]:
     power = 2 ** (num_heads.bit_length() - 1)
     regular = [2.0 ** (-8 * head / power) for head in range(1, power + 1)]
     between = [2.0 ** (-4 * head / power) for head in range(1, 2 * power, 2)]
-    return torch.tensor(regular + between[: num_heads - power], dtype=torch.float32)
+    slopes = regular + between[: num_heads - power]
+    return torch.tensor(slopes, dtype=torch.float32, device="cpu")
 
 
 class AlibiBias(nn.Module):
     """Lower the scores of far keys, in each head at its own rate.
 
-    Pass it to `CausalSelfAttention(score_bias=...)`. The slopes follow the module to its device
-    and dtype, but are not saved: `num_heads` is all there is to know.
+    Pass it to `CausalSelfAttention(score_bias=...)`. Nothing is saved: `num_heads` is all there is
+    to know. The slopes follow the module to its device, but stay float32 in every dtype.
 
     >>> AlibiBias(num_heads=8)(1, 3)[0].tolist()
     [[-1.0, -0.5, -0.0]]
     """
 
-    slopes: Tensor
+    _place: Tensor
 
     def __init__(self, num_heads: int) -> None:
         super().__init__()
-        self.register_buffer("slopes", alibi_slopes(num_heads), persistent=False)
+        self.num_heads = num_heads
+        self._slopes = alibi_slopes(num_heads)
+        self.register_buffer("_place", torch.empty(0), persistent=False)  # goes where we are sent
+
+    @property
+    def slopes(self) -> Float[Tensor, " H"]:
+        """How much each head's scores drop with each step of distance."""
+        if self._slopes.device != self._place.device:
+            self._slopes = alibi_slopes(self.num_heads).to(self._place.device)
+        return self._slopes
 
     def forward(self, num_queries: int, num_keys: int) -> Float[Tensor, "H T S"]:
         """Give what to add to the scores when the queries are the last of the keys.
@@ -301,14 +318,15 @@ class AlibiBias(nn.Module):
                 f"{num_queries} queries cannot be the last of {num_keys} keys; "
                 "pass at least as many keys as queries"
             )
-        keys = torch.arange(num_keys, device=self.slopes.device)
+        slopes = self.slopes
+        keys = torch.arange(num_keys, device=slopes.device)
         queries = keys[num_keys - num_queries :]
         distance = (queries[:, None] - keys).abs()  # (T, S)
-        return -self.slopes[:, None, None] * distance
+        return -slopes[:, None, None] * distance
 
     def extra_repr(self) -> str:
         """Show the settings where PyTorch prints the module."""
-        return f"num_heads={len(self.slopes)}"
+        return f"num_heads={self.num_heads}"
 
 
 class _Table:
@@ -340,9 +358,10 @@ def _angles(
     _check_base("base", base)
     _check_integer("num_positions", num_positions, at_least=0)
     _check_integer("first_position", first_position, at_least=0)
-    exact = {"dtype": torch.float64, "device": torch.device("cpu")}
-    positions = torch.arange(first_position, first_position + num_positions, **exact)
-    pairs = torch.arange(width // 2, **exact)
+    with torch.device("cpu"):  # whatever the default device: not all know float64
+        stop = first_position + num_positions
+        positions = torch.arange(first_position, stop, dtype=torch.float64)
+        pairs = torch.arange(width // 2, dtype=torch.float64)
     return torch.outer(positions, base ** (-2 * pairs / width))
 
 
@@ -370,7 +389,8 @@ def _check_width(name: str, width: int) -> None:
     _check_integer(name, width, at_least=2)
     if width % 2:
         raise ValueError(
-            f"{name}={width} is odd, but channels are taken in pairs; use {width - 1} or {width + 1}"
+            f"{name}={width} is odd, but channels are taken in pairs; "
+            f"use {width - 1} or {width + 1}"
         )
 
 
