@@ -403,7 +403,7 @@ class Tokenizer:
                 f"decoding takes a list of ids, not a value {_kind(token_ids)}; for one id write "
                 "[token_id]"
             )
-        numbers = list(token_ids)
+        numbers: list[Any] = list(token_ids)
         plain = set(map(type, numbers)) == {int}
         if plain and min(numbers) >= 0 and max(numbers) < len(self._tokens):
             return b"".join(map(self._tokens.__getitem__, numbers))  # the usual case, at full speed

@@ -142,7 +142,7 @@ def test_what_only_a_source_can_decide_no_cell_decides(ledger, claim_id):
 
 def test_an_unknown_claim_is_answered_with_the_ones_like_it(ledger):
     with pytest.raises(ValueError, match="did you mean imprecise"):
-        decide("imprecise", holds=True)
+        decide("imprecisely", holds=True)
 
 
 @pytest.mark.parametrize("value", [np.bool_(True), torch.tensor(True), True])

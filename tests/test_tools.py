@@ -36,6 +36,20 @@ def test_running_a_notebook_again_changes_no_byte(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_figure_of_measured_times_stays_until_its_cell_changes(tmp_path):
+    path = write(tmp_path, "import time\ntime.perf_counter_ns()")
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[1].metadata["tags"] = ["measures-time"]
+    nbformat.write(notebook, path)
+    assert run_notebooks.run(path)
+    first = path.read_bytes()
+    assert not run_notebooks.run(path)
+    assert path.read_bytes() == first
+    path.write_text(path.read_text().replace("time.perf_counter_ns()", "-time.perf_counter_ns()"))
+    assert run_notebooks.run(path)
+
+
+@pytest.mark.slow
 def test_a_notebook_that_fails_is_left_as_it_was(tmp_path):
     path = write(tmp_path, "print('before')", "1 / 0")
     before = path.read_bytes()

@@ -4,7 +4,9 @@
     python tools/run_notebooks.py 02_attention # the ones named
 
 Running a notebook again without a change leaves the file byte for byte as it was: no time, no
-machine and no Python version is written down, and every cell's id follows from its source.
+machine and no Python version is written down, and every cell's id follows from its source. A cell
+tagged `measures-time` is run like any other, but keeps the figure that is stored until its source
+changes.
 """
 
 import argparse
@@ -33,6 +35,7 @@ def run(path: Path) -> bool:
     """Execute one notebook and write it back; say whether the file changed."""
     before = path.read_text(encoding="utf-8")
     notebook = nbformat.reads(before, as_version=4)
+    stored = {cell.source: cell.outputs for cell in notebook.cells if _measures_time(cell)}
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
@@ -45,6 +48,9 @@ def run(path: Path) -> bool:
             resources={"metadata": {"path": folder}},
         )
         client.execute()
+    for cell in notebook.cells:
+        if _measures_time(cell):
+            cell.outputs = stored[cell.source] or cell.outputs
     normalize(notebook)
     after = nbformat.writes(notebook) + "\n"
     if after != before:
@@ -69,6 +75,11 @@ def normalize(notebook: NotebookNode) -> None:
             cell.outputs = _merge_streams(cell.outputs)
             if "remove-output" in cell.metadata.get("tags", []):
                 cell.outputs = []
+
+
+def _measures_time(cell: NotebookNode) -> bool:
+    """Say whether a cell's outputs are of the day they were made; the stored ones are kept."""
+    return "measures-time" in cell.metadata.get("tags", [])
 
 
 def _merge_streams(outputs: list[NotebookNode]) -> list[NotebookNode]:

@@ -142,7 +142,7 @@ def parse_claims(text: str) -> dict[str, Claim]:
     return claims
 
 
-def decide(claim_id: str, *, holds: bool, amended: bool | None = None) -> Decision:
+def decide(claim_id: str, *, holds: object, amended: object = None) -> Decision:
     """Set a computed result against the ledger's verdict on a claim.
 
     A true claim must hold and a wrong one must not. An imprecise one must not hold as the article
@@ -150,7 +150,8 @@ def decide(claim_id: str, *, holds: bool, amended: bool | None = None) -> Decisi
 
     Args:
         claim_id: Id in the ledger.
-        holds: Whether the cell found the claim, as worded, to hold.
+        holds: Whether the cell found the claim, as worded, to hold: Python's True or False, or
+            NumPy's or PyTorch's.
         amended: Whether the cell found the correction to hold. Needed for an imprecise claim.
 
     Raises:
