@@ -249,8 +249,8 @@ def test_rotary_keeps_the_dtype_and_rounds_once(pairing, dtype):
     turned = rotary(x, 100_000)
     assert turned.dtype == dtype
     exactly = RotaryPositions(32, pairing=pairing)(x.double(), 100_000)
-    error = (turned.double() - exactly).abs().max().item()
-    assert error <= 4 * torch.finfo(dtype).eps
+    one_step = torch.finfo(dtype).eps
+    torch.testing.assert_close(turned, exactly.to(dtype), rtol=one_step, atol=1e-6)
 
 
 # ALiBi
@@ -360,6 +360,12 @@ def test_a_model_made_without_memory_has_its_positions_once_it_gets_some(kind):
     empty = empty.to_empty(device="cpu")
     empty.load_state_dict(full.state_dict())
     torch.testing.assert_close(empty(x), full(x))
+
+
+def test_alibi_s_bias_is_made_where_the_module_was_sent():
+    bias = AlibiBias(8)
+    assert bias.to("meta")(2, 3).device.type == "meta"
+    torch.testing.assert_close(bias.to_empty(device="cpu")(2, 3), AlibiBias(8)(2, 3))
 
 
 @pytest.mark.parametrize("kind", ["halves", "neighbors", "alibi"])
