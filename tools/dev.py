@@ -29,7 +29,7 @@ FORMAT = ["ruff", "format", "--check", "."]
 TYPES = ["mypy"]
 UNIT = ["pytest", "-m", "not browser"]
 NOTEBOOKS = ["pytest", "--nbval", "--nbval-current-env", "--nbval-cell-timeout", "120", "notebooks"]
-BUILD = ["jupyter_book", "build", ".", "-W", "-n", "--keep-going"]
+BUILD = ["jupyter", "book", "build", ".", "-W", "-n", "--keep-going"]
 BROWSER = ["pytest", "-m", "browser", "-rs", "tests"]
 
 
