@@ -37,9 +37,10 @@ def padded_attention(query: Tensor, key: Tensor, value: Tensor, num_padding: int
     return output.masked_fill((position < num_padding)[:, None], 0.0)
 
 
-def softmax_jacobian(weights: Tensor) -> Tensor:
-    """Differentiate every weight by every score, from the weights alone."""
-    return torch.diag_embed(weights) - weights[..., :, None] * weights[..., None, :]
+def softmax_gradient(weights: Tensor, upstream: Tensor) -> Tensor:
+    """Turn a loss's gradient by the weights into its gradient by the scores."""
+    mean = (weights * upstream).sum(dim=-1, keepdim=True)
+    return weights * (upstream - mean)
 
 
 def effective_tokens(weights: Tensor) -> Tensor:
@@ -83,12 +84,12 @@ def _judge_softmax(expected: Any, got: Any, arguments: tuple[Any, ...]) -> str |
     scores, dim = arguments
     if not got.isfinite().all():
         return (
-            f"{difference}: exp of a large score overflows, and a row whose every exp is 0 cannot "
-            "be divided by its sum; subtract each row's own maximum first"
+            "exp of a large score overflows, and a row whose every exp is 0 cannot be divided by "
+            f"its sum; subtract each row's own maximum first ({difference})"
         )
     others = [other for other in range(scores.ndim) if other != dim % scores.ndim]
     if any(compare(softmax(scores, other), got) is None for other in others):
-        return f"{difference}: this is the softmax along another axis than dim={dim}"
+        return f"this is the softmax along another axis than dim={dim} ({difference})"
     return difference
 
 
@@ -102,12 +103,16 @@ def _judge_mask(expected: Any, got: Any, arguments: tuple[Any, ...]) -> str | No
     difference = compare(expected, got)
     if difference is None or not isinstance(got, Tensor) or got.shape != expected.shape:
         return difference
-    if got.dtype == torch.bool and torch.equal(got, ~expected):
-        return f"{difference}: True should mark the keys that are seen, and here it marks the rest"
+    if got.dtype != torch.bool:
+        return difference
+    if torch.equal(got, ~expected):
+        return f"True should mark the keys that are seen; here it marks the rest ({difference})"
     num_queries, num_keys, window = arguments
-    wider = causal_mask(num_queries, num_keys, window + 1)
-    if torch.equal(got, wider):
-        return f"{difference}: a window of {window} counts the query's own position too"
+    if torch.equal(got, causal_mask(num_queries, num_keys, window + 1)):
+        return f"a window of {window} counts the query's own position too ({difference})"
+    from_the_start = causal_mask(num_keys, num_keys, window)[:num_queries]
+    if torch.equal(got, from_the_start):
+        return f"the queries are the last positions, not the first ({difference})"
     return difference
 
 
@@ -131,12 +136,15 @@ def _judge_padded(expected: Any, got: Any, arguments: tuple[Any, ...]) -> str | 
         return difference
     query, key, value, num_padding = arguments
     if not got[:num_padding].isfinite().all():
-        return f"{difference}: a row with no key in sight is 0 / 0; make it 0 after the softmax"
+        return f"a row with no key in sight is 0 / 0; make it 0 after the softmax ({difference})"
+    if compare(expected[num_padding:], got[num_padding:]) is None:
+        return f"the output at a padding row must be 0 ({difference})"
     unscaled = padded_attention(query * math.sqrt(query.shape[1]), key, value, num_padding)
     if compare(unscaled, got) is None:
-        return f"{difference}: the scores are not divided by the root of head_dim"
-    if compare(padded_attention(query, key, value, 0), got) is None:
-        return f"{difference}: the {num_padding} padded positions in front are still seen"
+        return f"the scores are not divided by the root of head_dim ({difference})"
+    padding_seen = padded_attention(query, key, value, 0)
+    if compare(padding_seen[num_padding:], got[num_padding:]) is None:
+        return f"later queries still see the padding ({difference})"
     return difference
 
 
@@ -152,13 +160,29 @@ def _weights_cases() -> list[tuple[Any, ...]]:
     ]
 
 
-def _judge_jacobian(expected: Any, got: Any, arguments: tuple[Any, ...]) -> str | None:
-    """Recognize a derivative that forgets that weights share one sum."""
+def _gradient_cases() -> list[tuple[Any, ...]]:
+    """The same rows, each with a gradient from above; one that is equal for all weights."""
+    cases = [
+        (weights, _random(seed, *weights.shape))
+        for seed, (weights,) in enumerate(_weights_cases(), start=30)
+    ]
+    return [*cases, (torch.tensor([0.7, 0.2, 0.1]), torch.full((3,), 2.0))]
+
+
+def _judge_gradient(expected: Any, got: Any, arguments: tuple[Any, ...]) -> str | None:
+    """Recognize a gradient that forgets that weights share one sum."""
     difference = compare(expected, got)
     if difference is None or not isinstance(got, Tensor) or got.shape != expected.shape:
         return difference
-    if torch.count_nonzero(got - torch.diag_embed(got.diagonal(dim1=-2, dim2=-1))) == 0:
-        return f"{difference}: raising one score lowers all other weights, so nothing is diagonal"
+    weights, upstream = arguments
+    diagonal_only = (weights * (1 - weights) * upstream, weights * upstream)
+    if any(compare(alone, got) is None for alone in diagonal_only):
+        return (
+            "raising one score lowers all other weights, so the matrix of derivatives is not "
+            f"diagonal ({difference})"
+        )
+    if compare(upstream, got) is None:
+        return f"this is the gradient by the weights, not by the scores ({difference})"
     return difference
 
 
@@ -168,11 +192,11 @@ def _judge_effective(expected: Any, got: Any, arguments: tuple[Any, ...]) -> str
     if difference is None or not isinstance(got, Tensor) or got.shape != expected.shape:
         return difference
     if got.isnan().any():
-        return f"{difference}: a weight of 0 adds nothing, although 0 * log(0) computes to nan"
+        return f"a weight of 0 adds nothing, although 0 * log(0) computes to nan ({difference})"
     if compare(expected.log(), got) is None:
-        return f"{difference}: this is the entropy; its exponential counts tokens"
+        return f"this is the entropy; its exponential counts tokens ({difference})"
     if compare(1 / arguments[0].square().sum(dim=-1), got) is None:
-        return f"{difference}: 1 / (sum of squares) is another effective number; use the entropy"
+        return f"1 / (sum of squares) is another effective number; use the entropy ({difference})"
     return difference
 
 
@@ -209,9 +233,16 @@ def _judge_merge(expected: Any, got: Any, arguments: tuple[Any, ...]) -> str | N
     names = ("the maximum", "the total", "the mixture")
     for name, wanted, came in zip(names, expected, got, strict=True):
         difference = compare(wanted, came)
-        if difference is not None and not _nearly(wanted, came):
-            hint = "" if name == "the maximum" else "; bring both totals to the common maximum"
-            return f"{name} is wrong: {difference}{hint}"
+        if difference is None or _nearly(wanted, came):
+            continue
+        if name == "the mixture" and _nearly(wanted * expected[1], came):
+            return f"the mixture is a sum; divide it by the total ({difference})"
+        hint = {
+            "the maximum": "keep the larger of the two",
+            "the total": "bring both totals to the common maximum",
+            "the mixture": "weigh the mixtures by the totals at the common maximum",
+        }[name]
+        return f"{name}: {difference}; {hint}"
     return None
 
 
@@ -227,7 +258,7 @@ EXERCISES = {
     "softmax": Exercise(softmax, _softmax_cases, judge=_judge_softmax),
     "causal_mask": Exercise(causal_mask, _mask_cases, judge=_judge_mask),
     "effective_tokens": Exercise(effective_tokens, _weights_cases, judge=_judge_effective),
-    "softmax_jacobian": Exercise(softmax_jacobian, _weights_cases, judge=_judge_jacobian),
+    "softmax_gradient": Exercise(softmax_gradient, _gradient_cases, judge=_judge_gradient),
     "padded_attention": Exercise(padded_attention, _padded_cases, judge=_judge_padded),
     "merge_chunks": Exercise(merge_chunks, _chunk_cases, judge=_judge_merge),
 }

@@ -1,5 +1,6 @@
 """Exercises of chapter 1: bytes, numbers, conversations, streams, and the fewest tokens."""
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -80,6 +81,8 @@ def _judge_number(expected: list[str], got: Any, arguments: tuple[Any, ...]) -> 
     (digits,) = arguments
     if got == [digits[i : i + 3] for i in range(0, len(digits), 3)] != expected:
         return f"{got} came: groups are counted from the end, as in 1,234,567"
+    if isinstance(got, list) and any(isinstance(group, int) for group in got):
+        return f"{got} came: groups are strings, not integers, which would lose zeros"
     return compare(expected, got, arguments)
 
 
@@ -88,12 +91,22 @@ def _judge_conversation(expected: list[int], got: Any, arguments: tuple[Any, ...
     difference = compare(expected, got, arguments)
     if difference is None or not isinstance(got, list):
         return difference
-    _, special, _ = arguments
+    turns, special, vocabulary = arguments
+    if got == encode_conversation(turns, special, [bytes([value]) for value in range(256)]):
+        return "a byte's id is its place in `vocabulary`, not its value"
+    if got == encode_conversation(_without_names(turns, special), special, vocabulary):
+        return "a special token's name was taken out: what was said must arrive unchanged"
     if sum(i in special.values() for i in got) > sum(i in special.values() for i in expected):
         return "a speaker's own text became a special token: whoever writes it can forge turns"
     if special["<|end|>"] not in got:
         return "no turn is closed by <|end|>"
     return difference
+
+
+def _without_names(turns: list[tuple[str, str]], special: dict[str, int]) -> list[tuple[str, str]]:
+    """Take the names of special tokens out of what was said."""
+    names = "|".join(map(re.escape, special))
+    return [(speaker, re.sub(names, "", text)) for speaker, text in turns]
 
 
 def _judge_stream(expected: list[str], got: Any, arguments: tuple[Any, ...]) -> str | None:
@@ -108,7 +121,7 @@ def _judge_stream(expected: list[str], got: Any, arguments: tuple[Any, ...]) -> 
 
 def _judge_fewest(expected: int, got: Any, arguments: tuple[Any, ...]) -> str | None:
     """Say how few are possible."""
-    if isinstance(got, int) and not isinstance(got, bool) and got > expected:
+    if isinstance(got, int) and not isinstance(got, bool) and got > expected > 0:
         return f"{got} came, but {expected} are enough: the longest token first is not always best"
     return compare(expected, got, arguments)
 
@@ -138,7 +151,7 @@ def _words() -> Iterable[tuple[Any, ...]]:
         ("abcdevwxyz", "abc ab cde vwx yz xyz"),
         ("abcdef", "abc def bcde"),
         ("aabaab", "aa ab baa aab"),
-        ("a" * 60, "aaaaaaa aaaaaaaaa aaaaaaaaaa"),
+        ("a" * 14, "aaaaa aaaaaaa aaaaaaaa"),
     ):
         yield word.encode(), {*(letter.encode() for letter in word), *longer.encode().split()}
     ball = "球".encode()
@@ -153,6 +166,7 @@ EXERCISES = {
             for i in (
                 *(0x41, 0xE9, 0x7403, 0x1F44D),
                 *(0, 0x7F, 0x80, 0x7FF, 0x800, 0xFFFF, 0x10000, 0x10FFFF),
+                *(0xD800, 0xDFFF),
             )
         ],
         _judge_utf8,

@@ -159,35 +159,55 @@ def padded_at_the_end(query, key, value, num_padding):
     return (scores.softmax(-1) @ value).nan_to_num()
 
 
-def jacobian_by_identity(weights):
-    identity = torch.eye(weights.shape[-1])
-    return weights.unsqueeze(-1) * (identity - weights.unsqueeze(-2))
+def gradient_by_matrix(weights, upstream):
+    jacobian = torch.diag_embed(weights) - weights[..., :, None] * weights[..., None, :]
+    return (jacobian @ upstream[..., None])[..., 0]
 
 
-def jacobian_by_autograd(weights):
-    rows = weights.reshape(-1, weights.shape[-1])
-    jacobians = [
-        torch.autograd.functional.jacobian(lambda z: z.softmax(0), row.log()) for row in rows
-    ]
-    return torch.stack(jacobians).reshape(*weights.shape, weights.shape[-1])
+def gradient_by_einsum(weights, upstream):
+    both = weights * upstream
+    return both - torch.einsum("...r,...s->...r", weights, both)
 
 
-def jacobian_of_a_sigmoid(weights):
-    return torch.diag_embed(weights * (1 - weights))
+def gradient_of_a_sigmoid(weights, upstream):
+    return weights * (1 - weights) * upstream
 
 
-def jacobian_with_plus(weights):
-    return torch.diag_embed(weights) + weights[..., :, None] * weights[..., None, :]
+def gradient_by_the_weights(weights, upstream):
+    return upstream
 
 
-def jacobian_of_one_row_only(weights):
-    return torch.diag(weights) - torch.outer(weights, weights)
+def gradient_without_the_mean(weights, upstream):
+    return weights * upstream
 
 
-def jacobian_summed_over_rows(weights):
-    flat = weights.reshape(-1, weights.shape[-1])
-    outer = (flat.T @ flat / len(flat)).expand(*weights.shape, weights.shape[-1])
-    return torch.diag_embed(weights) - outer
+def gradient_with_plain_mean(weights, upstream):
+    return weights * (upstream - upstream.mean(-1, keepdim=True))
+
+
+def gradient_with_plus(weights, upstream):
+    return weights * (upstream + (weights * upstream).sum(-1, keepdim=True))
+
+
+def gradient_that_forgets_keepdim(weights, upstream):
+    return weights * (upstream - (weights * upstream).sum(-1))
+
+
+def gradient_over_all_rows(weights, upstream):
+    return weights * (upstream - (weights * upstream).sum())
+
+
+def padded_with_a_large_number(query, key, value, num_padding):
+    future = torch.ones(len(query), len(key), dtype=torch.bool).triu(1)
+    scores = (query @ key.mT / math.sqrt(query.shape[1])).masked_fill(future, -1e9)
+    scores[:, :num_padding] = -1e9
+    return scores.softmax(-1) @ value
+
+
+def padded_seen_but_zeroed(query, key, value, num_padding):
+    output = _padded_scores(query, key, math.sqrt(query.shape[1])).softmax(-1) @ value
+    output[:num_padding] = 0
+    return output
 
 
 def effective_by_where(weights):
@@ -314,15 +334,20 @@ ANSWERS = {
             padded_without_scale,
             padded_without_causality,
             padded_at_the_end,
+            padded_with_a_large_number,
+            padded_seen_but_zeroed,
         ],
     ),
-    "softmax_jacobian": Answers(
-        right=[jacobian_by_identity],
+    "softmax_gradient": Answers(
+        right=[gradient_by_matrix, gradient_by_einsum],
         wrong=[
-            jacobian_of_a_sigmoid,
-            jacobian_with_plus,
-            jacobian_of_one_row_only,
-            jacobian_summed_over_rows,
+            gradient_of_a_sigmoid,
+            gradient_by_the_weights,
+            gradient_without_the_mean,
+            gradient_with_plain_mean,
+            gradient_with_plus,
+            gradient_that_forgets_keepdim,
+            gradient_over_all_rows,
         ],
     ),
     "effective_tokens": Answers(

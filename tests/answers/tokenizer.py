@@ -12,6 +12,11 @@ def utf8_by_python(code_point):
     return len(chr(code_point).encode())
 
 
+def utf8_by_lookup(code_point):
+    ranges = (range(0x80), range(0x80, 0x800), range(0x800, 0x10000), range(0x10000, 0x110000))
+    return next(size for size, held in enumerate(ranges, start=1) if code_point in held)
+
+
 def utf8_by_bits(code_point):
     bits = code_point.bit_length()
     return 1 if bits <= 7 else 2 if bits <= 11 else 3 if bits <= 16 else 4
@@ -55,6 +60,10 @@ def number_from_the_front(digits):
 
 def number_by_formatting(digits):
     return f"{int(digits):,}".split(",") if digits else []
+
+
+def number_of_integers(digits):
+    return [int(group) for group in number_by_pattern(digits)]
 
 
 def number_with_an_empty_head(digits):
@@ -182,6 +191,26 @@ def fewest_by_recursion(word, vocabulary):
     return rest(0)
 
 
+def fewest_by_trying_all(word, vocabulary):
+    if not word:
+        return 0
+    cuts = range(1, len(word) + 1)
+    return 1 + min(
+        fewest_by_trying_all(word[c:], vocabulary) for c in cuts if word[:c] in vocabulary
+    )
+
+
+def fewest_by_every_cut(word, vocabulary):
+    if not word:
+        return 0
+    ways = []
+    for cut in range(1, len(word) + 1):
+        rest = fewest_by_every_cut(word[cut:], vocabulary)
+        if word[:cut] in vocabulary:
+            ways.append(1 + rest)
+    return min(ways)
+
+
 def fewest_by_levels(word, vocabulary):
     reached, steps = {0}, 0
     while len(word) not in reached:
@@ -234,8 +263,9 @@ def fewest_never_less_than_one(word, vocabulary):
 
 ANSWERS = {
     "utf8_length": Answers(
-        right=[utf8_by_python, utf8_by_bits],
+        right=[utf8_by_lookup, utf8_by_bits],
         wrong=[
+            utf8_by_python,
             utf8_limits_one_off,
             utf8_without_the_fourth,
             utf8_by_whole_bytes,
@@ -248,6 +278,7 @@ ANSWERS = {
         wrong=[
             number_from_the_front,
             number_by_formatting,
+            number_of_integers,
             number_with_an_empty_head,
             number_in_reverse_order,
             number_digits_mirrored,
@@ -276,7 +307,7 @@ ANSWERS = {
         ],
     ),
     "fewest_tokens": Answers(
-        right=[fewest_by_recursion, fewest_by_levels],
+        right=[fewest_by_recursion, fewest_by_levels, fewest_by_trying_all, fewest_by_every_cut],
         wrong=[
             fewest_greedy_from_the_left,
             fewest_greedy_from_the_right,
