@@ -33,6 +33,7 @@ FLAGS = [
 ]
 DESKTOP = {"width": 1280, "height": 900}
 PHONE = {"width": 390, "height": 844}
+PIECE = 8000  # pixels
 
 
 def pages() -> list[str]:
@@ -98,6 +99,7 @@ def visit(browser, origin):
         page.on("response", record)
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto(f"{origin}/{page_name}.html", wait_until="networkidle")
+        page.wait_for_function("document.documentElement.dataset.theme !== ''")
         contexts.append(context)
         return page
 
@@ -110,6 +112,16 @@ def visit(browser, origin):
     assert errors == [], "a script failed"
 
 
+def photograph(page, name):
+    """Take the whole page in pieces: Chromium leaves the end of a long picture black."""
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    width, height = page.viewport_size["width"], page.evaluate("document.body.scrollHeight")
+    for number, top in enumerate(range(0, height, PIECE), start=1):
+        clip = {"x": 0, "y": top, "width": width, "height": min(PIECE, height - top)}
+        path = SCREENSHOTS / f"{name}-{number:02}.png"
+        page.screenshot(path=path, full_page=True, clip=clip)
+
+
 @pytest.mark.parametrize("name", pages())
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
@@ -118,10 +130,8 @@ def test_every_page_fits_its_screen_and_calls_nobody(visit, name, viewport, sche
     assert page.evaluate("document.documentElement.dataset.theme") == scheme
     sideways = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
     assert sideways <= 0, f"the page is {sideways} pixels wider than the screen"
-    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     device = "phone" if viewport is PHONE else "desktop"
-    file = f"{name.replace('/', '-')}-{device}-{scheme}.png"
-    page.screenshot(path=SCREENSHOTS / file, full_page=True)
+    photograph(page, f"{name.replace('/', '-')}-{device}-{scheme}")
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -65,6 +65,12 @@ class Claim:
         """Verdict as an icon and a word, so that neither color nor shape alone carries it."""
         return f"{VERDICTS[self.verdict]} {self.verdict}"
 
+    @property
+    def place(self) -> str:
+        """Article and section: sections have a number in some articles, a name in others."""
+        mark = " §" if self.section[0].isdigit() else ", "
+        return f"{self.article}{mark}{self.section}"
+
 
 @dataclass(frozen=True)
 class Decision:
@@ -73,17 +79,12 @@ class Decision:
     claim: Claim
 
     def __repr__(self) -> str:
-        return (
-            f"{self.claim.article} §{self.claim.section}: {self.claim.label}: "
-            f"{self.claim.claim} {self.claim.correction}"
-        )
+        claim = self.claim
+        return f"{claim.place}: {claim.label}: {claim.claim} {claim.correction}"
 
     def _repr_markdown_(self) -> str:
         claim = self.claim
-        return (
-            f"**{claim.article} §{claim.section} · {claim.label}** · "
-            f"*{claim.claim}* {claim.correction}"
-        )
+        return f"**{claim.place} · {claim.label}** · *{claim.claim}* {claim.correction}"
 
 
 @dataclass(frozen=True)
@@ -93,10 +94,7 @@ class ClaimTable:
     claims: tuple[Claim, ...]
 
     def __repr__(self) -> str:
-        return "\n".join(
-            f"{claim.article} §{claim.section}: {claim.label}: {claim.claim}"
-            for claim in self.claims
-        )
+        return "\n".join(f"{claim.place}: {claim.label}: {claim.claim}" for claim in self.claims)
 
     def _repr_markdown_(self) -> str:
         rows = [
@@ -105,7 +103,7 @@ class ClaimTable:
         ]
         for claim in self.claims:
             cells = (
-                f"{claim.article} §{claim.section}",
+                claim.place,
                 claim.claim,
                 claim.label,
                 claim.correction,

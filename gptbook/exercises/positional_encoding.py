@@ -1,9 +1,10 @@
 """Exercises of chapter 4: positions in words, in turns and in dtypes."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -68,7 +69,7 @@ def _rotate_cases() -> Iterator[tuple[Any, ...]]:
 
 
 def _reorder_cases() -> Iterator[tuple[Any, ...]]:
-    yield torch.arange(6.0, dtype=torch.float64)[:, None].repeat(1, 2), 1
+    yield torch.arange(24.0, dtype=torch.float64).unflatten(0, (6, 4)), 1
     yield torch.arange(12.0, dtype=torch.float64)[:, None].repeat(1, 3), 2
     yield _randn(24, 24, seed=3), 3
 
@@ -86,18 +87,88 @@ def _distance_cases() -> Iterator[tuple[Any, ...]]:
         head_dim, theta = (16, 10_000.0) if seed % 2 else (64, 500_000.0)
         x, rotary = _randn(1, head_dim, seed=seed), RotaryPositions(head_dim, theta=theta)
         yield rotary(x, p)[0], rotary(x, q)[0], theta
+    for p, q in ((0, 100), (100, 0)):  # here the slowest hand crosses pi
+        x, rotary = _randn(1, 16, seed=7), RotaryPositions(16, theta=10_000.0)
+        x[0, 7], x[0, 15] = -1.0, 0.01
+        yield rotary(x, p)[0], rotary(x, q)[0], 10_000.0
+
+
+def _judge_integer(expected: int, got: Any) -> str | None:
+    """Compare, and insist on an integer where the number is right."""
+    difference = compare(expected, got)
+    if difference is None and not isinstance(got, int | np.integer):
+        return f"the number is right, but an integer was asked for, not a {type(got).__name__}"
+    return difference
+
+
+def _number(got: Any) -> float | None:
+    """Give what came as a number, if it is one."""
+    return float(got) if isinstance(got, int | float | np.number) else None
+
+
+def _first_match(mistakes: Iterable[tuple[Any, str]], got: Any) -> str | None:
+    """Name the known mistake that leads to what came."""
+    messages = (message for mistake, message in mistakes if compare(mistake, got) is None)
+    return next(messages, None)
+
+
+def _judge_first_collision(expected: int, got: Any, arguments: tuple[Any, ...]) -> str | None:
+    difference = _judge_integer(expected, got)
+    first_step = expected // 2
+    mistakes = (
+        (
+            first_step,
+            f"from {first_step} on the steps have size 1, so {first_step} and {first_step + 1} "
+            "still differ; find where the steps reach 2",
+        ),
+        (expected + 1, f"{expected + 1} is p + 1, the second of the equal two; give the first"),
+    )
+    return difference and (_first_match(mistakes, got) or difference)
+
+
+def _judge_reach(expected: int, got: Any, arguments: tuple[Any, ...]) -> str | None:
+    difference = _judge_integer(expected, got)
+    number = _number(got)
+    if difference is None or number is None:
+        return difference
+    if number == expected - 1:
+        return f"{number:.0f} is one too few: count the position itself, and round up"
+    if expected - 1 < number < expected:
+        return f"a number of positions is an integer, but {number:.6g} came; round it up"
+    return difference
 
 
 def _judge_sinusoidal(expected: Tensor, got: Any, arguments: tuple[Any, ...]) -> str | None:
     difference = compare(expected, got)
-    if difference is None or not isinstance(got, Tensor) or got.shape != expected.shape:
+    if not isinstance(got, Tensor) or got.shape != expected.shape:
         return difference
-    all_sines_first = torch.cat([expected[:, 0::2], expected[:, 1::2]], dim=1)
-    if compare(all_sines_first, got) is None:
-        return "all sines stand before all cosines; each cosine belongs beside its sine"
-    if compare(sinusoidal(torch.arange(len(got)).double(), arguments[1]), got) is None:
-        return "these are positions 0, 1, 2, ..., not the positions that came in"
-    return difference
+    if difference is None and got.dtype != torch.float64:
+        return f"float64 positions came in, so float64 should come out, not {str(got.dtype)[6:]}"
+    positions, d_model = arguments
+    i = torch.arange(d_model, dtype=torch.float64)
+    angles = positions[:, None] * 10_000 ** (-2 * i / d_model)
+    sines, cosines = expected[:, 0::2], expected[:, 1::2]
+    mistakes = (
+        (
+            torch.cat([sines, cosines], dim=1),
+            "all sines stand before all cosines; each cosine belongs beside its sine",
+        ),
+        (
+            torch.stack([cosines, sines], dim=-1).flatten(start_dim=1),
+            "cosines stand in even channels; the sine comes first",
+        ),
+        (sines.repeat_interleave(2, dim=1), "sines stand in the odd channels, too"),
+        (
+            torch.where(i % 2 == 0, angles.sin(), angles.cos()),
+            "i counts channels here; it should count pairs, from 0 to d_model / 2 - 1, and a "
+            "sine and its cosine have the same angle",
+        ),
+        (
+            sinusoidal(torch.arange(len(got), dtype=torch.float64), d_model),
+            "these are positions 0, 1, 2, ..., not the positions that came in",
+        ),
+    )
+    return difference and (_first_match(mistakes, got) or difference)
 
 
 def _judge_rotate(expected: Tensor, got: Any, arguments: tuple[Any, ...]) -> str | None:
@@ -112,11 +183,14 @@ def _judge_rotate(expected: Tensor, got: Any, arguments: tuple[Any, ...]) -> str
         (x, "the vector came back as it was, whatever its position"),
         (backward, "the pairs turned the wrong way; look at the sign of the sines"),
         (halves, "the pairs are halves, channel i with i + K / 2, not neighbors"),
+        (
+            torch.cat([expected[0::2], expected[1::2]]),
+            "neighbors were turned, but put back as halves; put each pair back side by side, "
+            "with stack and flatten instead of cat",
+        ),
+        (rotate(x, position, 10_000.0), "theta is 10,000 here, whatever came in"),
     )
-    for mistake, message in mistakes:
-        if compare(mistake, got) is None:
-            return message
-    return difference
+    return _first_match(mistakes, got) or difference
 
 
 def _judge_reorder(expected: Tensor, got: Any, arguments: tuple[Any, ...]) -> str | None:
@@ -124,18 +198,46 @@ def _judge_reorder(expected: Tensor, got: Any, arguments: tuple[Any, ...]) -> st
     weight, num_heads = arguments
     if difference is None or not isinstance(got, Tensor):
         return difference
-    if compare(reorder(weight, 1), got) is None:
-        return "channels moved from one head to another; reorder inside each head"
-    order = pairing_permutation(len(weight) // num_heads).argsort()
-    if compare(weight.unflatten(0, (num_heads, -1))[:, order].flatten(0, 1), got) is None:
-        return "this is the way back, from halves to neighbors"
-    return difference
+    back = pairing_permutation(len(weight) // num_heads).argsort()
+    mistakes = [
+        (weight, "the weight came back as it was"),
+        (reorder(weight, 1), "channels moved from one head to another; reorder inside each head"),
+        (
+            weight.unflatten(0, (num_heads, -1))[:, back].flatten(0, 1),
+            "this is the way back, from halves to neighbors",
+        ),
+    ]
+    columns = "columns moved, but a channel of the queries is a row of the weight"
+    for heads in {1, num_heads}:
+        if weight.shape[1] % (2 * heads) == 0:
+            mistakes.append((reorder(weight.T, heads).T, columns))
+    return _first_match(mistakes, got) or difference
 
 
 def _judge_distance(expected: int, got: Any, arguments: tuple[Any, ...]) -> str | None:
-    difference = compare(expected, got)
-    if difference is not None and expected != 0 and compare(-expected, got) is None:
-        return f"the distance q - p is {expected}, but {got} came: that is p - q"
+    difference = _judge_integer(expected, got)
+    number = _number(got)
+    if difference is None or number is None:
+        return difference
+    at_p, at_q, theta = arguments
+    slowest = theta ** (-(len(at_p) - 2) / len(at_p))
+    if expected != 0 and round(number) == -expected:
+        return f"the distance q - p is {expected}, but {number:.6g} came: that is p - q"
+    if abs(abs(number - expected) - 2 * math.pi / slowest) < 1:
+        return (
+            "this is off by one full turn of the slowest pair: the difference of two angles "
+            "can leave the range from -pi to pi, so wrap it back"
+        )
+    before, after = (torch.complex(*x.chunk(2)) for x in (at_p, at_q))
+    if abs(number - (after / before)[0].angle().item()) < 0.51:
+        return "this is what the first pair says, but it turns once around in six positions"
+    before, after = (torch.complex(*x[-2:]) for x in (at_p, at_q))
+    one_angle, two_angles = (after / before).angle(), after.angle() - before.angle()
+    if min(abs(number - angle.item() / slowest) for angle in (one_angle, two_angles)) < 0.51:
+        return (
+            "this is what the last two channels say, but the pairs are halves: the slowest is "
+            "channel K / 2 - 1 with channel K - 1"
+        )
     return difference
 
 
@@ -143,10 +245,11 @@ EXERCISES = {
     "first_collision": Exercise(
         first_collision,
         cases=lambda: [(torch.bfloat16,), (torch.float16,)],  # few enough to count through
+        judge=_judge_first_collision,
     ),
     "sinusoidal": Exercise(sinusoidal, cases=_position_cases, judge=_judge_sinusoidal),
     "rotate": Exercise(rotate, cases=_rotate_cases, judge=_judge_rotate),
     "reorder": Exercise(reorder, cases=_reorder_cases, judge=_judge_reorder),
-    "reach": Exercise(reach, cases=_reach_cases),
+    "reach": Exercise(reach, cases=_reach_cases, judge=_judge_reach),
     "distance": Exercise(distance, cases=_distance_cases, judge=_judge_distance),
 }

@@ -109,6 +109,14 @@ def multi_head_with_transposed_output(x, w_query, w_key, w_value, w_output, num_
     return _by_loop(x, w_query, w_key, w_value, w_output.T, num_heads)
 
 
+def multi_head_with_transposed_matrices(x, w_query, w_key, w_value, w_output, num_heads):
+    return _by_loop(x, w_query.T, w_key.T, w_value.T, w_output.T, num_heads)
+
+
+def multi_head_unscaled(*arguments):
+    return _by_loop(*arguments, scale=1.0)
+
+
 def multi_head_merged_by_reshape(x, w_query, w_key, w_value, w_output, num_heads):
     def split(y):
         return y.unflatten(-1, (num_heads, -1)).transpose(1, 2)
@@ -119,26 +127,39 @@ def multi_head_merged_by_reshape(x, w_query, w_key, w_value, w_output, num_heads
     return mixed.reshape(x.shape) @ w_output
 
 
-def bytes_by_counting(num_layers, d_model, num_heads, num_kv_heads, context_length, num_bytes):
-    per_token = sum(2 * num_kv_heads * (d_model / num_heads) for _ in range(num_layers))
-    return per_token * context_length * num_bytes
+def texts_by_counting(free, num_layers, d_model, num_heads, num_kv_heads, context_length, width):
+    one_layer = 2 * num_kv_heads * (d_model / num_heads) * context_length * width
+    return math.floor(free / sum(one_layer for _ in range(num_layers)))
 
 
-def bytes_of_keys_alone(num_layers, d_model, num_heads, num_kv_heads, context_length, num_bytes):
-    return num_layers * num_kv_heads * (d_model // num_heads) * context_length * num_bytes
+def texts_of_keys_alone(free, num_layers, d_model, num_heads, num_kv_heads, context_length, width):
+    return free // (num_layers * num_kv_heads * (d_model // num_heads) * context_length * width)
 
 
-def bytes_without_sharing(num_layers, d_model, num_heads, num_kv_heads, context_length, num_bytes):
-    return 2 * num_layers * d_model * context_length * num_bytes
+def texts_without_sharing(
+    free, num_layers, d_model, num_heads, num_kv_heads, context_length, width
+):
+    return free // (2 * num_layers * d_model * context_length * width)
 
 
-def bytes_with_wide_heads(num_layers, d_model, num_heads, num_kv_heads, context_length, num_bytes):
-    width = d_model // num_kv_heads
-    return 2 * num_layers * num_kv_heads * width * context_length * num_bytes
+def texts_with_wide_heads(
+    free, num_layers, d_model, num_heads, num_kv_heads, context_length, width
+):
+    wide = d_model // num_kv_heads
+    return free // (2 * num_layers * num_kv_heads * wide * context_length * width)
 
 
-def bytes_of_one_layer(num_layers, d_model, num_heads, num_kv_heads, context_length, num_bytes):
-    return 2 * num_kv_heads * (d_model // num_heads) * context_length * num_bytes
+def texts_of_one_layer(free, num_layers, d_model, num_heads, num_kv_heads, context_length, width):
+    return free // (2 * num_kv_heads * (d_model // num_heads) * context_length * width)
+
+
+def texts_in_parts(free, num_layers, d_model, num_heads, num_kv_heads, context_length, width):
+    one_text = 2 * num_layers * num_kv_heads * (d_model // num_heads) * context_length * width
+    return free / one_text
+
+
+def texts_rounded_up(*arguments):
+    return math.ceil(texts_in_parts(*arguments))
 
 
 def mask_by_comparison(num_queries, num_keys, window=None):
@@ -225,6 +246,10 @@ def step_unscaled(query, key, value, past_keys, past_values):
     return F.scaled_dot_product_attention(query, keys, values, scale=1.0), keys, values
 
 
+def step_of_the_mixture_alone(*arguments):
+    return step_by_kernel(*arguments)[0]
+
+
 def step_with_keys_and_values_exchanged(query, key, value, past_keys, past_values):
     mixed, keys, values = step_by_kernel(query, key, value, past_keys, past_values)
     return mixed, values, keys
@@ -247,16 +272,20 @@ ANSWERS = {
             multi_head_with_one_softmax,
             multi_head_without_output_matrix,
             multi_head_with_transposed_output,
+            multi_head_with_transposed_matrices,
+            multi_head_unscaled,
             multi_head_merged_by_reshape,
         ],
     ),
-    "cache_bytes": Answers(
-        right=[bytes_by_counting],
+    "num_texts": Answers(
+        right=[texts_by_counting],
         wrong=[
-            bytes_of_keys_alone,
-            bytes_without_sharing,
-            bytes_with_wide_heads,
-            bytes_of_one_layer,
+            texts_of_keys_alone,
+            texts_without_sharing,
+            texts_with_wide_heads,
+            texts_of_one_layer,
+            texts_in_parts,
+            texts_rounded_up,
         ],
     ),
     "chunk_mask": Answers(
@@ -279,6 +308,7 @@ ANSWERS = {
             step_that_forgets_to_remember,
             step_unscaled,
             step_with_keys_and_values_exchanged,
+            step_of_the_mixture_alone,
         ],
     ),
 }

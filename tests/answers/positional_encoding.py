@@ -26,6 +26,10 @@ def gives_the_largest_number(dtype):
     return torch.finfo(dtype).max
 
 
+def gives_a_float(dtype):
+    return 2 / torch.finfo(dtype).eps
+
+
 # Exercise 2
 
 
@@ -73,6 +77,10 @@ def channel_as_i(positions, d_model):
     i = torch.arange(d_model, dtype=torch.float64)
     angles = positions[:, None] * 10_000 ** (-2 * i / d_model)
     return torch.where(i % 2 == 0, angles.sin(), angles.cos())
+
+
+def in_float32(positions, d_model):
+    return sinusoidal_one_by_one(positions, d_model).float()
 
 
 # Exercise 3
@@ -176,6 +184,12 @@ def halves_swapped(weight, num_heads):
     return torch.cat([heads[:, 1::2], heads[:, 0::2]], dim=1).flatten(0, 1)
 
 
+def columns_inside_heads(weight, num_heads):
+    if weight.shape[1] % (2 * num_heads):
+        return weight
+    return reorder_row_by_row(weight.T, num_heads).T
+
+
 # Exercise 5
 
 
@@ -202,6 +216,14 @@ def the_weight_of_one(slope, share):
 
 def without_softmax(slope, share):
     return math.ceil(share / slope)
+
+
+def not_rounded(slope, share):
+    return math.log(1 - share) / -slope
+
+
+def as_a_float(slope, share):
+    return float(reach_by_adding_up(slope, share))
 
 
 # Exercise 6
@@ -242,6 +264,16 @@ def without_the_sign(at_p, at_q, theta):
     return abs(round(_by_pair(at_p, at_q, theta, len(at_p) // 2 - 1)))
 
 
+def without_wrapping_the_angle(at_p, at_q, theta):
+    last = len(at_p) // 2 - 1
+    angles = [math.atan2(x[-1].item(), x[last].item()) for x in (at_p, at_q)]
+    return round((angles[1] - angles[0]) / theta ** (-2 * last / len(at_p)))
+
+
+def not_rounded_distance(at_p, at_q, theta):
+    return _by_pair(at_p, at_q, theta, len(at_p) // 2 - 1)
+
+
 def by_one_pair_too_many(at_p, at_q, theta):
     before, after = torch.complex(*at_p.chunk(2)), torch.complex(*at_q.chunk(2))
     return round((after[-1] / before[-1]).angle().item() * theta)
@@ -250,7 +282,12 @@ def by_one_pair_too_many(at_p, at_q, theta):
 ANSWERS = {
     "first_collision": Answers(
         right=[counts_through],
-        wrong=[forgets_that_steps_double, gives_the_successor, gives_the_largest_number],
+        wrong=[
+            forgets_that_steps_double,
+            gives_the_successor,
+            gives_the_largest_number,
+            gives_a_float,
+        ],
     ),
     "sinusoidal": Answers(
         right=[sinusoidal_one_by_one],
@@ -261,6 +298,7 @@ ANSWERS = {
             half_the_exponent,
             cosine_first,
             channel_as_i,
+            in_float32,
         ],
     ),
     "rotate": Answers(
@@ -283,6 +321,7 @@ ANSWERS = {
             across_heads,
             the_way_back,
             columns_instead_of_rows,
+            columns_inside_heads,
             nothing_done,
             halves_swapped,
         ],
@@ -295,6 +334,8 @@ ANSWERS = {
             base_two,
             the_weight_of_one,
             without_softmax,
+            not_rounded,
+            as_a_float,
         ],
     ),
     "distance": Answers(
@@ -305,6 +346,8 @@ ANSWERS = {
             the_other_way_around,
             without_the_sign,
             by_one_pair_too_many,
+            without_wrapping_the_angle,
+            not_rounded_distance,
         ],
     ),
 }
