@@ -220,7 +220,7 @@ def _judge_distance(expected: int, got: Any, arguments: tuple[Any, ...]) -> str 
     if difference is None or number is None:
         return difference
     if 0 < abs(number - expected) < 0.5:
-        return f"q - p is an integer, but {number:.9g} came; round it"
+        return f"q - p is an integer, but {number!r} came; round it"
     at_p, at_q, theta = arguments
     slowest = theta ** (-(len(at_p) - 2) / len(at_p))
     if expected != 0 and round(number) == -expected:
