@@ -240,6 +240,5 @@ def _decided_by(claim: Claim) -> str:
     if claim.evidence == "source":
         return claim.source
     notebook, heading = claim.evidence.split("#")
-    text = heading.replace("-", " ").capitalize()
-    target = f"#{heading}" if notebook.endswith(f"_{claim.chapter}.ipynb") else claim.evidence
-    return f"[{text}]({target})"
+    here = notebook.endswith(f"_{claim.chapter}.ipynb")
+    return f"[a cell above](#{heading})" if here else f"[a cell there]({claim.evidence})"
