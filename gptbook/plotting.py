@@ -8,7 +8,7 @@ References:
     https://doi.org/10.1038/nmeth.1618
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import matplotlib.pyplot as plt
 from jaxtyping import Float
@@ -56,7 +56,7 @@ def plot_attention(
         numbers: Write each weight into its cell, so that the figure reads without color.
     """
     keys = queries if keys is None else keys
-    grid = weights.detach().cpu()
+    grid = weights.detach().cpu().numpy()
     ax.imshow(grid, vmin=0, vmax=1)
     ax.set_xticks(range(len(keys)), keys, rotation=45, ha="right")
     ax.set_yticks(range(len(queries)), queries)
@@ -111,8 +111,8 @@ def plot_heatmap(
         ylabel: What the rows are.
         unit: What the numbers are, for the color bar.
     """
-    numbers = grid.detach().cpu()
-    limit = numbers.abs().max().item()
+    numbers = grid.detach().cpu().numpy()
+    limit = abs(numbers).max()
     image = ax.imshow(
         numbers, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest"
     )
@@ -180,7 +180,7 @@ def plot_dots(
 
 
 def plot_heads(
-    axes: Sequence[Axes],
+    axes: Iterable[Axes],
     weights: Float[Tensor, "H T S"],
     queries: Sequence[str],
     keys: Sequence[str] | None = None,

@@ -1,0 +1,115 @@
+"""What the figures promise: labels, and nothing that only color tells."""
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import pytest
+import torch
+
+from gptbook.plotting import (
+    MARKERS,
+    PALETTE,
+    plot_attention,
+    plot_bars,
+    plot_clock,
+    plot_dots,
+    plot_heads,
+    plot_heatmap,
+    plot_lines,
+    use_book_style,
+)
+
+mpl.use("Agg")
+WEIGHTS = torch.tensor([[1.0, 0.0], [0.25, 0.75]])
+
+
+@pytest.fixture
+def ax():
+    with mpl.rc_context():
+        figure, ax = plt.subplots()
+        yield ax
+        plt.close(figure)
+
+
+def labels(axis_labels):
+    return [label.get_text() for label in axis_labels]
+
+
+def test_an_attention_map_names_queries_down_and_keys_across(ax):
+    plot_attention(ax, WEIGHTS, ["Mia", "gave"], ["who", "what"])
+    assert labels(ax.get_yticklabels()) == ["Mia", "gave"]
+    assert labels(ax.get_xticklabels()) == ["who", "what"]
+    assert "key" in ax.get_xlabel()
+    assert "query" in ax.get_ylabel()
+    assert ax.images[0].get_clim() == (0, 1)
+    assert ax.images[0].get_array().tolist() == WEIGHTS.tolist()
+
+
+def test_an_attention_map_reads_without_color_when_asked(ax):
+    plot_attention(ax, WEIGHTS, ["Mia", "gave"], numbers=True)
+    written = {text.get_position(): text.get_text() for text in ax.texts}
+    assert written == {(0, 0): "1.00", (1, 0): "0.00", (0, 1): "0.25", (1, 1): "0.75"}
+
+
+def test_numbers_stand_out_from_their_cell(ax):
+    plot_attention(ax, WEIGHTS, ["Mia", "gave"], numbers=True)
+    color = {text.get_text(): text.get_color() for text in ax.texts}
+    assert (color["1.00"], color["0.00"]) == ("white", "black")
+
+
+def test_lines_differ_in_marker_as_well_as_in_color(ax):
+    lines = {f"line {number}": [number / 2, 1.0] for number in range(len(PALETTE))}
+    plot_lines(ax, [0.0, 1.0], lines, xlabel="x (tokens)", ylabel="y (nats)")
+    assert len({line.get_marker() for line in ax.lines}) == len(PALETTE)
+    assert len({line.get_color() for line in ax.lines}) == len(PALETTE)
+    assert labels(ax.get_legend().get_texts()) == list(lines)
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("x (tokens)", "y (nats)")
+
+
+def test_there_is_a_marker_for_every_color():
+    assert len(set(MARKERS)) == len(MARKERS) == len(set(PALETTE)) == len(PALETTE)
+
+
+def test_bars_differ_in_hatching_and_carry_their_numbers(ax):
+    plot_bars(ax, ["a", "b"], {"one": [1.0, 2.0], "two": [3.0, 4.0]}, ylabel="tokens")
+    assert {bar.get_hatch() for bar in ax.patches} == {"", "//"}
+    assert sorted(text.get_text() for text in ax.texts) == ["1", "2", "3", "4"]
+
+
+def test_a_heatmap_is_white_at_zero(ax):
+    plot_heatmap(ax, torch.tensor([[-1.0, 3.0]]), xlabel="x", ylabel="y", unit="value")
+    image = ax.images[0]
+    assert image.get_clim() == (-3, 3)
+    assert min(image.to_rgba(0.0)[:3]) > 0.95
+
+
+def test_a_clock_starts_at_the_top_and_turns_right(ax):
+    plot_clock(ax, torch.tensor([0.0, 1.0]), torch.tensor([1.0, 0.0]), title="pair 0")
+    tips = [line.get_xydata()[-1].tolist() for line in ax.lines if line.get_marker() == "o"]
+    assert tips == [[0.0, 1.0], [1.0, 0.0]]
+
+
+def test_dots_stand_in_rows_named_once(ax):
+    series = {"near": {"none": 2.0, "rotary": 0.0}, "far": {"rotary": 3.0}}
+    plot_dots(ax, series, marks={"floor": 0.0}, xlabel="loss (nats)")
+    assert labels(ax.get_yticklabels()) == ["none", "rotary"]
+    near, far = ax.lines[:2]
+    assert near.get_xydata().tolist() == [[2.0, 0.0], [0.0, 1.0]]
+    assert far.get_xydata().tolist() == [[3.0, 1.0]]
+    assert near.get_marker() != far.get_marker()
+
+
+def test_heads_share_the_names_of_their_rows():
+    figure, axes = plt.subplots(1, 2)
+    plot_heads(axes, WEIGHTS.expand(2, 2, 2), ["Mia", "gave"], titles=["head 0", "head 1"])
+    assert [ax.get_title() for ax in axes] == ["head 0", "head 1"]
+    assert labels(axes[0].get_yticklabels()) == ["Mia", "gave"]
+    assert labels(axes[1].get_yticklabels()) == ["", ""]
+    plt.close(figure)
+
+
+def test_the_style_draws_on_white_with_a_font_that_ships_with_matplotlib():
+    with mpl.rc_context():
+        use_book_style()
+        assert plt.rcParams["figure.facecolor"] == "white"
+        assert plt.rcParams["font.family"] == ["DejaVu Sans"]
+        assert plt.rcParams["axes.prop_cycle"].by_key()["color"] == list(PALETTE)
