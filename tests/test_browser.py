@@ -1,7 +1,8 @@
 """What a reader's browser promises: the built book works, and calls nobody else.
 
 Needs the built book (`make book`) and a Chromium; says so and skips where there is none.
-Screenshots of every page are left in `_build/screenshots` to be looked at.
+A screenshot of the top of every page is left in `_build/screenshots` to be looked at; with the
+environment variable SCREENSHOTS=all (`make screenshots`), the whole page in pieces.
 """
 
 import functools
@@ -33,7 +34,8 @@ FLAGS = [
 ]
 DESKTOP = {"width": 1280, "height": 900}
 PHONE = {"width": 390, "height": 844}
-PIECE = 8000  # pixels
+PIECE = 4000  # pixels
+WHOLE_PAGES = os.environ.get("SCREENSHOTS") == "all"
 
 
 def pages() -> list[str]:
@@ -116,7 +118,8 @@ def photograph(page, name):
     """Take the whole page in pieces: Chromium leaves the end of a long picture black."""
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     width, height = page.viewport_size["width"], page.evaluate("document.body.scrollHeight")
-    for number, top in enumerate(range(0, height, PIECE), start=1):
+    tops = range(0, height, PIECE)
+    for number, top in enumerate(tops if WHOLE_PAGES else tops[:1], start=1):
         clip = {"x": 0, "y": top, "width": width, "height": min(PIECE, height - top)}
         path = SCREENSHOTS / f"{name}-{number:02}.png"
         page.screenshot(path=path, full_page=True, clip=clip)

@@ -97,6 +97,11 @@ def notebooks() -> int:
     return run(["tools.run_notebooks"])
 
 
+def screenshots() -> int:
+    """Build the book and photograph every page, whole."""
+    return book() or run(BROWSER, SCREENSHOTS="all")
+
+
 def lab() -> int:
     """Open the notebooks in JupyterLab."""
     return run(["jupyter", "lab", "notebooks"])
@@ -118,6 +123,7 @@ COMMANDS = {
     "book": (book, "build the book into _build/html"),
     "test": (test, "run everything that must pass"),
     "notebooks": (notebooks, "run all notebooks again and store their outputs"),
+    "screenshots": (screenshots, "photograph every page into _build/screenshots"),
     "lab": (lab, "open the notebooks in JupyterLab"),
     "bench": (bench, "measure speed (on a quiet machine)"),
     "clean": (clean, "remove what was built"),
