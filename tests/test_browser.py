@@ -182,6 +182,21 @@ def test_links_of_the_claims_lead_to_the_sections_that_decide_them(visit):
         assert page.locator(f"[id='{target[1:]}']").count() == 1, target
 
 
+def test_the_picture_on_the_first_page_leads_to_every_chapter(visit):
+    page = visit("book/index")
+    links = page.eval_on_selector_all("svg.gpt-map a", "all => all.map(a => a.href.baseVal)")
+    assert sorted(link.removeprefix("../notebooks/") for link in links) == [
+        f"{name}.html" for name in NAMES
+    ]
+    for link in links:
+        assert page.request.get(page.url.replace("/book/index.html", link[2:])).ok, link
+
+
+def test_every_page_says_under_which_license_it_stands(visit):
+    page = visit("notebooks/02_attention")
+    assert page.locator("footer a[href*='creativecommons.org/licenses/by/4.0']").count() == 1
+
+
 def test_search_finds_a_chapter(visit):
     page = visit("search")
     page.goto(page.url + "?q=causal+mask", wait_until="networkidle")
