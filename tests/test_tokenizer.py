@@ -5,6 +5,7 @@ import os
 import random
 from collections import Counter
 from itertools import islice, pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -473,15 +474,17 @@ def test_a_file_that_is_missing_says_so(tmp_path):
         Tokenizer.load(tmp_path / "none.json")
 
 
-def test_saving_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("owner", "last_step"), [(os, "fsync"), (Path, "replace")])
+def test_saving_that_fails_leaves_the_old_file(tmp_path, monkeypatch, owner, last_step):
+    """Up to the very last step, putting the new file in place, the old one stands untouched."""
     path = tmp_path / "tokenizer.json"
     TOKENIZER.save(path)
     before = path.read_bytes()
 
-    def fail(number):
+    def fail(*arguments):
         raise OSError("the disk is full")
 
-    monkeypatch.setattr(os, "fsync", fail)
+    monkeypatch.setattr(owner, last_step, fail)
     with pytest.raises(OSError, match="the disk is full"):
         TOKENIZERS["o200k_base"].save(path)
     assert path.read_bytes() == before
