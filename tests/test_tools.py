@@ -72,6 +72,11 @@ def test_a_fork_changes_the_address_everywhere_and_back(tmp_path):
         text = path.read_text(encoding="utf-8")
         assert OURS not in text
         assert FORK in text
+        if path.suffix == ".ipynb":  # a cell's id follows from its source, so it has to change too
+            notebook = nbformat.reads(text, as_version=4)
+            ids = [cell.id for cell in notebook.cells]
+            run_notebooks.normalize(notebook)
+            assert [cell.id for cell in notebook.cells] == ids
     set_repository(tmp_path, OURS)
     assert {path: path.read_bytes() for path in files} == files
 
