@@ -21,8 +21,10 @@ from numbers import Integral, Real
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+
+from gptbook.kernels import prefers_explicit_attention
 
 # Chapter 4 gives two ways to tell attention where the tokens stand. A rotary encoding takes queries
 # or keys, "*B T K", and the position of the first of them, and turns each by its position. A score
@@ -89,6 +91,11 @@ def attention_weights(
     """
     _check_vectors(query, key)
     _check_bias(bias, query, key)
+    return _share_out(query, key, causal, bias)
+
+
+def _share_out(query: Tensor, key: Tensor, causal: bool, bias: Tensor | None) -> Tensor:
+    """Compute the weights of what has been checked."""
     scores = query @ key.mT / math.sqrt(query.shape[-1])
     if bias is not None:
         scores = scores + bias
@@ -133,6 +140,15 @@ def attend(
     _check_vectors(query, key, value)
     _check_bias(bias, query, key)
     _check_dropout(dropout)
+    return _mix(query, key, value, causal, bias, dropout)
+
+
+def _mix(
+    query: Tensor, key: Tensor, value: Tensor, causal: bool, bias: Tensor | None, dropout: float
+) -> Tensor:
+    """Mix what has been checked, the quickest way."""
+    if not dropout and prefers_explicit_attention(query):
+        return _share_out(query, key, causal, bias) @ value
     num_queries, num_keys = query.shape[-2], key.shape[-2]
     kernel_masks = causal and bias is None and num_queries == num_keys
     mask = bias
@@ -250,10 +266,12 @@ class KVCache:
                 f"{key.shape[2]} more tokens after {start} do not fit in a cache of "
                 f"context_length={self.context_length}; make a longer cache, or truncate it"
             )
-        self._memory[0, :, :, start:stop] = key
-        self._memory[1, :, :, start:stop] = value
+        new_keys, new_values = self._memory.narrow(3, start, stop - start).unbind()
+        new_keys.copy_(key)
+        new_values.copy_(value)
         self._length = stop
-        return self._memory[0, :, :, :stop], self._memory[1, :, :, :stop]
+        keys, values = self._memory.narrow(3, 0, stop).unbind()
+        return keys, values
 
     def truncate(self, length: int) -> None:
         """Forget every position from `length` on.
@@ -269,6 +287,32 @@ class KVCache:
                 f"choose a length from 0 to {len(self)}"
             )
         self._length = length
+
+    def select_rows(self, rows: Int[Tensor, " rows"]) -> None:
+        """Keep these rows of the batch, in this order; a row may come several times, or not at all.
+
+        Generation needs it where a text goes on in two ways, and where one is at its end.
+
+        Raises:
+            TypeError: If `rows` does not hold whole numbers.
+            ValueError: If there are none, or one is not a row of the cache.
+        """
+        batch_size = self._memory.shape[1]
+        if not isinstance(rows, Tensor) or rows.dtype not in (torch.int32, torch.int64):
+            raise TypeError(
+                f"rows must be a tensor of whole numbers, not {_kind(rows)}; "
+                "write torch.tensor([0, 2]), not a mask"
+            )
+        if rows.dim() != 1 or not rows.numel() or not 0 <= rows.min() <= rows.max() < batch_size:
+            raise ValueError(
+                f"rows {rows.tolist()} came, but this cache has rows 0 to {batch_size - 1}; "
+                "name at least one of them, in one list"
+            )
+        kept = self._memory[:, rows, :, : len(self)]
+        if rows.numel() != batch_size:
+            shape = (2, rows.numel(), *self._memory.shape[2:])
+            self._memory = self._memory.new_zeros(shape)
+        self._memory[:, :, :, : len(self)] = kept
 
     def _check(self, key: Tensor, value: Tensor) -> None:
         """Refuse keys and values of another batch, head, device or dtype, or under training."""
@@ -368,14 +412,10 @@ class CausalSelfAttention(nn.Module):
         query, key, value = self.project(x, self._start(cache, first_position))
         if cache is not None:
             key, value = cache.append(key, value, first_position)
-        mixed = attend(
-            query,
-            self.share(key),
-            self.share(value),
-            bias=self._bias(query, key),
-            dropout=self.dropout if self.training else 0.0,
-        )  # (B, H, T, K)
-        return self.output(self.merge_heads(mixed))
+        bias = self._bias(query, key)
+        dropout = self.dropout if self.training else 0.0
+        mixed = _mix(query, self._share(key), self._share(value), True, bias, dropout)
+        return self.output(mixed.transpose(1, 2).flatten(start_dim=-2))  # heads side by side
 
     def weights(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B H T T"]:
         """Return the attention weights behind `forward(x)`, before any dropout.
@@ -389,7 +429,7 @@ class CausalSelfAttention(nn.Module):
         self, x: Float[Tensor, "B T D"], first_position: int = 0
     ) -> tuple[Float[Tensor, "B H T K"], Float[Tensor, "B G T K"], Float[Tensor, "B G T K"]]:
         """Compute every head's queries, keys and values, already turned by their position."""
-        d_model, d_shared = self.output.in_features, self.num_kv_heads * self.head_dim
+        d_model, head_dim = self.num_heads * self.head_dim, self.head_dim
         if not isinstance(x, Tensor) or not x.is_floating_point():
             raise TypeError(f"x must be a tensor of floats, not {_kind(x)}; embed token ids first")
         if x.dim() != 3 or x.shape[-1] != d_model:
@@ -397,12 +437,17 @@ class CausalSelfAttention(nn.Module):
                 f"x of shape {tuple(x.shape)} came, but this layer takes (batch, tokens, "
                 f"d_model={d_model}); give a single text a batch axis with x.unsqueeze(0)"
             )
-        _check_counts(at_least=0, first_position=first_position)
-        parts = self.query_key_value(x).split([d_model, d_shared, d_shared], dim=-1)
-        query, key, value = (self.split_heads(part) for part in parts)
-        if self.rotary is not None:
-            query, key = self.rotary(query, first_position), self.rotary(key, first_position)
-        return query, key, value
+        if type(first_position) is not int or first_position < 0:
+            _check_counts(at_least=0, first_position=first_position)
+        num_heads, num_shared = self.num_heads, self.num_kv_heads
+        heads = self.query_key_value(x).unflatten(-1, (-1, head_dim))  # (B, T, H + 2 G, K)
+        if self.rotary is None:
+            query, key, value = heads.split_with_sizes([num_heads, num_shared, num_shared], 2)
+            return query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
+        turning, value = heads.split_with_sizes([num_heads + num_shared, num_shared], 2)
+        turned = self.rotary(turning.transpose(1, 2), first_position)
+        query, key = turned.split_with_sizes([num_heads, num_shared], 1)
+        return query, key, value.transpose(1, 2)
 
     def split_heads(self, x: Float[Tensor, "B T GK"]) -> Float[Tensor, "B G T K"]:
         """Cut each token's vector into one slice per head."""
@@ -429,8 +474,7 @@ class CausalSelfAttention(nn.Module):
                 f"shape {tuple(x.shape)} came to be shared, but it must be (batch, "
                 f"num_kv_heads={self.num_kv_heads}, tokens, head_dim), as project returns"
             )
-        group_size = self.num_heads // self.num_kv_heads
-        return x if group_size == 1 else x.repeat_interleave(group_size, dim=1)
+        return self._share(x)
 
     def new_cache(self, batch_size: int, context_length: int) -> KVCache:
         """Make an empty cache of this layer's shape, dtype and device.
@@ -449,11 +493,18 @@ class CausalSelfAttention(nn.Module):
             device=weight.device,
         )
 
+    def _share(self, x: Tensor) -> Tensor:
+        """Share what has been checked."""
+        group_size = self.num_heads // self.num_kv_heads
+        return x if group_size == 1 else x.repeat_interleave(group_size, dim=1)
+
     def _bias(self, query: Tensor, key: Tensor) -> Tensor | None:
         """Give the bias for the scores of these queries and keys, if the layer has one."""
         if self.score_bias is None:
             return None
-        return self.score_bias(query.shape[-2], key.shape[-2]).to(query)
+        bias = self.score_bias(query.shape[-2], key.shape[-2]).to(query)
+        _check_bias(bias, query, key)
+        return bias
 
     @staticmethod
     def _start(cache: KVCache | None, first_position: int | None) -> int:

@@ -400,6 +400,26 @@ def test_a_cache_takes_two_vectors_a_head_and_position(
     assert len(cache) == 0
 
 
+@given(
+    rows=st.lists(st.integers(0, 2), min_size=1, max_size=5),
+    num_past=st.integers(0, 4),
+    heads=groupings,
+    seed=seeds,
+)
+def test_selected_rows_go_on_as_those_texts_would(rows, num_past, heads, seed):
+    torch.manual_seed(seed)
+    attention = make_attention(*heads, rotary=turn_by_position)
+    x, more = randn(3, num_past, 4 * heads[0]), randn(len(rows), 2, 4 * heads[0])
+    cache = attention.new_cache(batch_size=3, context_length=8)
+    with torch.no_grad():
+        attention(x, cache)
+        cache.select_rows(torch.tensor(rows))
+        continued = attention(more, cache)
+        alone = attention(torch.cat([x[rows], more], dim=1))[:, num_past:]
+    torch.testing.assert_close(continued, alone)
+    assert (cache.context_length, len(cache)) == (8, num_past + 2)
+
+
 def test_a_new_cache_has_the_layers_shape_and_dtype():
     cache = make_attention(4, 2).new_cache(batch_size=3, context_length=7)
     assert cache._memory.shape == (2, 3, 2, 7, 4)
@@ -668,6 +688,26 @@ def test_a_cache_cannot_be_cut_to_what_it_never_held(length, error, message):
     cache.append(torch.ones(1, 2, 3, 4), torch.ones(1, 2, 3, 4))
     with pytest.raises(error, match=message):
         cache.truncate(length)
+    assert len(cache) == 3
+
+
+@pytest.mark.usefixtures("without_shape_checks")
+@pytest.mark.parametrize(
+    ("rows", "error", "message"),
+    [
+        (torch.tensor([0, 3]), ValueError, r"rows \[0, 3\] came, but this cache has rows 0 to 2"),
+        (torch.tensor([-1]), ValueError, r"rows \[-1\] came, but this cache has rows 0 to 2"),
+        (torch.tensor([], dtype=torch.long), ValueError, "name at least one of them"),
+        (torch.tensor([[0]]), ValueError, "in one list"),
+        (torch.tensor([True, False, True]), TypeError, "not torch.bool; .* not a mask"),
+        ([0, 2], TypeError, "rows must be a tensor of whole numbers, not list"),
+    ],
+)
+def test_a_cache_refuses_rows_that_it_does_not_have(rows, error, message):
+    cache = KVCache(batch_size=3, num_kv_heads=2, head_dim=4, context_length=5)
+    cache.append(torch.ones(3, 2, 3, 4), torch.ones(3, 2, 3, 4))
+    with pytest.raises(error, match=message):
+        cache.select_rows(rows)
     assert len(cache) == 3
 
 
