@@ -1,0 +1,32 @@
+"""The models that come with the book: small GPTs that have learned Littletown.
+
+Each lies in a folder of its own beside this file: `model.safetensors` and `config.json` as
+`gptbook.model` writes them, `tokenizer.json`, and a card, `README.md`, that says how it was
+trained and how good it is. `make model` trains them anew and writes all of it.
+"""
+
+from importlib.resources import as_file, files
+
+from gptbook import model as gpt
+from gptbook.model import GPT
+from gptbook.tokenizer import Tokenizer
+
+NAMES = ("littletown",)
+
+
+def load(name: str = "littletown") -> tuple[GPT, Tokenizer]:
+    """Load one of the book's models, in float32 and ready to use, with its tokenizer.
+
+    "littletown" is of the modern composition: rotary positions, RMSNorm, SwiGLU.
+
+    Raises:
+        ValueError: If there is no model of that name, or its files are damaged.
+
+    >>> model, tokenizer = load("littletown")
+    >>> model.vocab_size == tokenizer.vocab_size
+    True
+    """
+    if name not in NAMES:
+        raise ValueError(f"no model is called {name!r}; the book has {', '.join(NAMES)}")
+    with as_file(files(__name__) / name) as folder:
+        return gpt.load(folder).eval(), Tokenizer.load(folder / "tokenizer.json")

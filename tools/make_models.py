@@ -1,0 +1,269 @@
+"""Train the models of the book and write them, measured, into gptbook/models.
+
+    python tools/dev.py model              # same as `make model`: both, side by side
+    python -m tools.make_models littletown # one of them
+
+Each model trains on one thread, so that two cores train two models at once, and the same machine
+writes the same file again. The stories never repeat: each step draws new ones from Littletown.
+"""
+
+import argparse
+import dataclasses
+import itertools
+import json
+import math
+import random
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from gptbook import model as gpt
+from gptbook.generation import Sampling, generate
+from gptbook.model import GPT, GPT2Config, GPTConfig, ModernConfig
+from gptbook.models import NAMES
+from gptbook.tokenizer import END_OF_TEXT, Tokenizer
+from gptbook.training import IGNORED, Batch, TrainingConfig, train
+from gptbook.world import World
+
+MODELS = Path(__file__).resolve().parent.parent / "gptbook" / "models"
+
+
+# Which stories serve for what: seeds that never meet.
+TOKENIZER_SEED, TRAINING_SEED, HELD_OUT_SEED, SAMPLING_SEED = 1_000_000, 0, 2_000_000, 3_000_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """All that decides what a model of the book becomes."""
+
+    config: GPTConfig
+    training: TrainingConfig
+    stories_per_step: int = 12
+    seed: int = 0
+
+
+SHAPE = {"context_length": 160, "d_model": 128, "num_heads": 4, "num_layers": 4}
+
+
+def recipes(vocab_size: int) -> dict[str, Recipe]:
+    """Give the recipe of every model, for the tokenizer's vocabulary."""
+    training = TrainingConfig(
+        num_steps=5200,
+        optimizer="muon",
+        learning_rate=5e-3,
+        warmup_steps=100,
+        final_fraction=0.01,
+        weight_decay=0.01,
+    )
+    modern = ModernConfig(vocab_size=vocab_size, rope_theta=1000.0, **SHAPE)
+    return {
+        "littletown": Recipe(modern, training),
+        "littletown-gpt2": Recipe(GPT2Config(vocab_size=vocab_size, **SHAPE), training),
+    }
+
+
+def train_tokenizer(world: World, num_stories: int = 10_000) -> Tokenizer:
+    """Learn tokens until every English word is one; what is left of the vocabulary is Chinese."""
+    stories = [world.sample(TOKENIZER_SEED + index) for index in range(num_stories)]
+    english = [story.text for story in stories]
+    texts = english * 16 + [story.chinese for story in stories]
+    return Tokenizer.train(texts, vocab_size=1792, special_tokens=[END_OF_TEXT])
+
+
+def story_batches(
+    world: World, tokenizer: Tokenizer, size: int, first_seed: int, pool: int = 64
+) -> Iterator[Batch]:
+    """Draw stories without end, in batches of about equal length: one story a row.
+
+    A row begins with the token that ends a story, so that the first word is predicted too.
+    """
+    shuffle = random.Random(first_seed)
+    end = tokenizer.special_tokens[END_OF_TEXT]
+    for start in itertools.count(first_seed, size * pool):
+        rows = [
+            [end, *tokenizer.encode_ordinary(world.sample(seed).text), end]
+            for seed in range(start, start + size * pool)
+        ]
+        rows.sort(key=len)
+        batches = [rows[first : first + size] for first in range(0, len(rows), size)]
+        shuffle.shuffle(batches)
+        yield from (pad(batch) for batch in batches)
+
+
+def pad(rows: list[list[int]]) -> Batch:
+    """Make a batch of rows of different lengths; nothing is predicted behind their ends."""
+    longest = max(len(row) for row in rows) - 1
+    token_ids = torch.zeros(len(rows), longest, dtype=torch.long)
+    targets = torch.full((len(rows), longest), IGNORED)
+    for row, ids in enumerate(rows):
+        token_ids[row, : len(ids) - 1] = torch.tensor(ids[:-1])
+        targets[row, : len(ids) - 1] = torch.tensor(ids[1:])
+    return token_ids, targets
+
+
+@torch.inference_mode()
+def story_losses(model: GPT, tokenizer: Tokenizer, texts: list[str], size: int = 50) -> list[float]:
+    """Give what the model pays for each whole story and its end, in nats."""
+    end = tokenizer.special_tokens[END_OF_TEXT]
+    losses: list[float] = []
+    for first in range(0, len(texts), size):
+        batch = texts[first : first + size]
+        token_ids, targets = pad([[end, *tokenizer.encode_ordinary(text), end] for text in batch])
+        logits = model(token_ids)
+        each = torch.nn.functional.cross_entropy(
+            logits.mT, targets, ignore_index=IGNORED, reduction="none"
+        )
+        losses += each.sum(dim=1, dtype=torch.float64).tolist()
+    return losses
+
+
+def write_stories(model: GPT, tokenizer: Tokenizer, num: int, seed: int) -> list[str]:
+    """Let the model write whole stories, drawn at temperature 1 with nothing cut off."""
+    end = tokenizer.special_tokens[END_OF_TEXT]
+    texts = []
+    for first in range(0, num, 100):
+        rows = generate(
+            model,
+            [[end]],
+            max_new_tokens=model.context_length - 1,
+            sampling=Sampling(),
+            num_sequences=min(100, num - first),
+            stop=[end],
+            seed=seed + first,
+        )
+        texts += [tokenizer.decode([token for token in row if token != end]) for row in rows]
+    return texts
+
+
+def answer(model: GPT, tokenizer: Tokenizer, prompts: list[str]) -> list[str]:
+    """Let the model end each story after its question, greedily."""
+    end = tokenizer.special_tokens[END_OF_TEXT]
+    texts = []
+    for first in range(0, len(prompts), 100):
+        rows = [[end, *tokenizer.encode_ordinary(text)] for text in prompts[first : first + 100]]
+        for row in generate(model, rows, max_new_tokens=16, stop=[end]):
+            texts.append(tokenizer.decode([token for token in row if token != end]).strip())
+    return texts
+
+
+def measure(model: GPT, tokenizer: Tokenizer, world: World, num_stories: int) -> dict[str, float]:
+    """Measure a model on stories that it has never seen, against what is exactly known."""
+    held_out = [world.sample(HELD_OUT_SEED + index) for index in range(num_stories)]
+    losses = story_losses(model, tokenizer, [story.text for story in held_out])
+    floors = [-story.log_probability for story in held_out]
+    excess = [loss - floor for loss, floor in zip(losses, floors, strict=True)]
+    answers = answer(model, tokenizer, [story.prompt for story in held_out])
+    right = sum(said == story.answer for said, story in zip(answers, held_out, strict=True))
+    written = write_stories(model, tokenizer, num_stories, SAMPLING_SEED)
+    return {
+        "stories": num_stories,
+        "entropy": world.entropy,
+        "loss": statistics.fmean(losses),
+        "floor": statistics.fmean(floors),
+        "above_floor": statistics.fmean(excess) / statistics.fmean(floors),
+        "above_floor_error": statistics.stdev(excess) / math.sqrt(num_stories) / world.entropy,
+        "answers_right": right / num_stories,
+        "stories_without_fault": sum(not world.faults(text) for text in written) / num_stories,
+    }
+
+
+def make(name: str, num_stories: int = 2000) -> None:
+    """Train one model, measure it, and write it with its card."""
+    torch.set_num_threads(1)
+    world = World()
+    tokenizer = train_tokenizer(world)
+    recipe = recipes(tokenizer.vocab_size)[name]
+    torch.manual_seed(recipe.seed)
+    model = GPT(recipe.config)
+    batches = story_batches(world, tokenizer, recipe.stories_per_step, TRAINING_SEED)
+    start, tokens = time.perf_counter(), 0
+    with tqdm(total=recipe.training.num_steps, desc=name, unit="step", mininterval=10) as bar:
+        for step in train(model, batches, recipe.training):
+            tokens += step.tokens
+            bar.set_postfix(loss=f"{step.loss:.3f}", refresh=False)
+            bar.update()
+    minutes = (time.perf_counter() - start) / 60
+    folder = MODELS / name
+    gpt.save(model, folder, dtype=torch.float16)
+    tokenizer.save(folder / "tokenizer.json")
+    measured = measure(gpt.load(folder), tokenizer, world, num_stories)
+    facts = {
+        "composition": type(recipe.config).__name__,
+        "config": dataclasses.asdict(recipe.config),
+        "training": dataclasses.asdict(recipe.training),
+        "stories_per_step": recipe.stories_per_step,
+        "seed": recipe.seed,
+        "parameters": model.num_parameters(),
+        "tokens": tokens,
+        "minutes": round(minutes, 1),
+        "torch": torch.__version__,
+        "measured": measured,
+    }
+    (folder / "card.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    (folder / "README.md").write_text(card(name, facts), encoding="utf-8")
+    print(f"{name}: {measured}")
+
+
+CARD = """# {name}
+
+A GPT of {parameters:,} parameters that writes stories of Littletown. {composition}: {num_layers}
+layers, width {d_model}, {num_heads} heads, {vocab_size:,} tokens, a context of {context_length}.
+
+```python
+from gptbook.models import load
+
+model, tokenizer = load("{name}")
+```
+
+## How it was trained
+
+`make model` made it: {num_steps:,} steps of {stories_per_step} stories, {tokens:,} tokens, no story
+twice, in {minutes} minutes on one thread (torch {torch}, seed {seed}). The stories are those of the
+seeds from {training_seed:,} on; the tokenizer learned from those from {tokenizer_seed:,} on. The
+weights are stored in half precision. `card.json` holds every number of the recipe.
+
+## How good it is
+
+Measured on {stories:,} stories that it never saw, with the stored weights.
+
+| | |
+|---|---|
+| entropy of a story, exact | {entropy:.3f} nats |
+| exact information in these stories | {floor:.3f} nats a story |
+| what the model pays for them | {loss:.3f} nats a story |
+| above the floor | {above_floor:.2%} (standard error {above_floor_error:.2%}) |
+| questions answered rightly, greedily | {answers_right:.2%} |
+| own stories without a fault, temperature 1 | {stories_without_fault:.2%} |
+
+It knows nothing but Littletown, and is meant for nothing but learning from it.
+"""
+
+
+def card(name: str, facts: dict[str, Any]) -> str:
+    """Say in words what `card.json` says in numbers."""
+    seeds = {"training_seed": TRAINING_SEED, "tokenizer_seed": TOKENIZER_SEED}
+    flat = facts | facts["config"] | facts["training"] | facts["measured"] | seeds
+    return CARD.format(**flat | {"name": name})
+
+
+def main() -> int:
+    """Train the models named, or all of them, each in a process of its own."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("name", nargs="?", choices=NAMES, help="only this one")
+    name = parser.parse_args().name
+    if name:
+        make(name)
+        return 0
+    command = [sys.executable, "-m", "tools.make_models"]
+    return max(run.wait() for run in [subprocess.Popen([*command, name]) for name in NAMES])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
