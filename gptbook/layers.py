@@ -96,7 +96,6 @@ class _ScaleToUnit(torch.autograd.Function):
     """RMSNorm whose gradient comes from LayerNorm's kernel, the term for the mean given back."""
 
     @staticmethod
-    @torch.amp.custom_fwd(device_type="cpu", cast_inputs=torch.float32)
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
         """Scale each vector, then by the weight."""
         length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
@@ -106,10 +105,7 @@ class _ScaleToUnit(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    @torch.amp.custom_bwd(device_type="cpu")
-    def backward(  # type: ignore[override]
-        ctx: Any, gradient: Tensor
-    ) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
         """Take LayerNorm's gradient at mean 0, and add what it subtracts for moving the mean."""
         x, weight, scale = ctx.saved_tensors
         d_x, d_weight, _ = torch.ops.aten.native_layer_norm_backward(
