@@ -8,10 +8,12 @@ References:
     https://doi.org/10.1038/nmeth.1618
 """
 
+import math
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 import matplotlib.pyplot as plt
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 from torch import Tensor
 
@@ -237,3 +239,174 @@ def plot_bars(
     ax.margins(y=0.12)
     if len(bars) > 1:
         ax.legend()
+
+
+def plot_shares(
+    ax: Axes, rows: Sequence[str], parts: dict[str, Sequence[float]], *, xlabel: str
+) -> None:
+    """Draw one bar for each row, cut into parts, with every part that has room numbered.
+
+    Args:
+        ax: Where to draw.
+        rows: One name a bar, from top to bottom.
+        parts: For each name in the legend, its percentage of each bar.
+        xlabel: What the whole of a bar is, with its unit.
+    """
+    left = [0.0] * len(rows)
+    hatches = ("", "//", "..", "xx", "--")
+    for number, (name, shares) in enumerate(parts.items()):
+        color, hatch = PALETTE[number % len(PALETTE)], hatches[number % len(hatches)]
+        drawn = ax.barh(
+            rows, shares, left=left, label=name, color=color, hatch=hatch, edgecolor="white"
+        )
+        labels = [f"{share:.0f}" if share >= 4 else "" for share in shares]
+        ax.bar_label(drawn, labels, label_type="center", bbox={"facecolor": "white", "pad": 1})
+        left = [start + share for start, share in zip(left, shares, strict=True)]
+    ax.invert_yaxis()
+    ax.set_xlabel(xlabel)
+    ax.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+
+
+def plot_flow(
+    ax: Axes,
+    steps: dict[str, Sequence[int]],
+    *,
+    repeated: tuple[int, int],
+    times: str,
+    skips: Sequence[tuple[int, int]] = (),
+) -> None:
+    """Draw the results of a computation from top to bottom, the wider the more numbers they hold.
+
+    Args:
+        ax: Where to draw.
+        steps: Name of each result, and its shape. Its width grows with the logarithm of its size.
+        repeated: First and last of the steps that come again and again, in another color.
+        times: How often, written beside them.
+        skips: Steps between which there is a second, direct way, drawn as an arc.
+    """
+    sizes = [math.log(2 * math.prod(shape)) for shape in steps.values()]
+    widths = [max(0.13, size / max(sizes)) for size in sizes]
+    first, last = repeated
+    arrow = {"arrowstyle": "->", "color": "0.3"}
+    for row, ((name, shape), width) in enumerate(zip(steps.items(), widths, strict=True)):
+        color = PALETTE[4] if first <= row <= last else PALETTE[5]
+        corner = (-width / 2, row - 0.32)
+        ax.add_patch(plt.Rectangle(corner, width, 0.64, facecolor=color, edgecolor="0.3"))
+        ax.text(0, row, str(tuple(shape)), ha="center", va="center", size=8)
+        ax.text(-0.55, row, name, ha="right", va="center", size=9)
+        if row:
+            ax.annotate("", (0, row - 0.32), (0, row - 0.68), arrowprops=arrow)
+    for start, stop in skips:
+        arc = arrow | {"connectionstyle": f"arc3,rad={-1.2 / (stop - start)}"}
+        tail, head = (widths[start] / 2, start), (widths[stop] / 2, stop)
+        ax.annotate("", head, tail, arrowprops=arc)
+    bracket = [first - 0.3, first - 0.3, last + 0.3, last + 0.3]
+    ax.plot([0.54, 0.57, 0.57, 0.54], bracket, color="0.3")
+    ax.text(0.6, (first + last) / 2, times, va="center", size=9)
+    ax.set_xlim(-1.5, 1.0)
+    ax.set_ylim(len(steps) - 0.5, -0.5)
+    ax.set_axis_off()
+
+
+def plot_cuts(
+    ax: Axes, probabilities: Float[Tensor, " V"], names: Sequence[str], *, cuts: dict[str, int]
+) -> None:
+    """Draw the most probable tokens of one distribution, and where each method cuts it.
+
+    Args:
+        ax: Where to draw.
+        probabilities: One number a token, the largest first.
+        names: What to write below each bar.
+        cuts: For each method, how many tokens it keeps; its line stands to the right of them.
+    """
+    places = range(len(names))
+    ax.bar(places, probabilities.tolist(), color="0.7")
+    top = probabilities.max().item()
+    for number, (method, num_kept) in enumerate(cuts.items()):
+        color, height = PALETTE[number % len(PALETTE)], top * (1 - 0.13 * number)
+        place = min(num_kept, len(names)) - 0.5
+        ax.axvline(place, color=color, linestyle=("-", "--", ":", "-.")[number % 4])
+        label = ax.text(place + 0.15, height, f"{method}: {num_kept}", color=color, va="top")
+        label.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1})
+    ax.set_xticks(places, names, rotation=60, ha="right", size=8)
+    ax.set_xlabel("next token, the most probable first")
+    ax.set_xlim(-0.6, len(names) + 2)
+    ax.set_ylabel("probability")
+
+
+def plot_spread(
+    ax: Axes, values: Sequence[float], *, marks: dict[str, float], xlabel: str, ylabel: str
+) -> None:
+    """Draw how often which values came, and where single ones lie.
+
+    Args:
+        ax: Where to draw.
+        values: The values to count.
+        marks: Names and places of single values, each a line with its name.
+        xlabel: What the values are, with their unit.
+        ylabel: What was counted.
+    """
+    ax.hist(values, bins=30, color="0.7")
+    top = ax.get_ylim()[1]
+    for number, (mark, place) in enumerate(marks.items()):
+        color = PALETTE[number % len(PALETTE)]
+        ax.axvline(place, color=color, linestyle=("-", "--", ":", "-.")[number % 4])
+        height = top * (0.96 - 0.11 * number)
+        ax.text(place, height, f"{mark} ", color=color, ha="right", va="top", size=9)
+    ax.set_xlabel(xlabel)
+    ax.set_ylabel(ylabel)
+
+
+def plot_windows(ax: Axes, document_ids: Int[Tensor, "N T"]) -> None:
+    """Draw packed windows, one bar each, cut where another document begins; padding stays white.
+
+    Args:
+        ax: Where to draw.
+        document_ids: Which document the token at each place belongs to; -1 where there is none.
+    """
+    for row, ids in enumerate(document_ids.tolist()):
+        edges = [0, *(i for i in range(1, len(ids)) if ids[i] != ids[i - 1]), len(ids)]
+        for start, stop in pairwise(edges):
+            if ids[start] >= 0:
+                color = PALETTE[ids[start] % 6]  # all but black
+                size = stop - start
+                ax.barh(row, size, left=start, color=color, edgecolor="white", alpha=0.6)
+                if size > len(ids) / 12:
+                    middle = (start + stop) / 2
+                    ax.text(middle, row, str(ids[start]), ha="center", va="center", size=7)
+    ax.set_xlim(0, document_ids.shape[1])
+    ax.set_ylim(len(document_ids) - 0.5, -0.5)
+    ax.set_xlabel("place in the window (tokens)")
+
+
+def plot_story(
+    axes: Sequence[Axes], words: Sequence[str], nats: Sequence[float], kinds: Sequence[str]
+) -> None:
+    """Draw how surprising each word of a story is, on as many lines as there are axes.
+
+    Args:
+        axes: Where to draw, from top to bottom.
+        words: The words, written below their bars.
+        nats: The surprise of each.
+        kinds: What each is, told by color, hatch and a mark at the foot of the bar.
+    """
+    names = list(dict.fromkeys(kinds))
+    hatches = ("", "//", "..", "xx")
+    per_line = math.ceil(len(words) / len(axes))
+    for line, ax in enumerate(axes):
+        part = slice(line * per_line, (line + 1) * per_line)
+        for number, name in enumerate(names):
+            heights = [
+                n if k == name else 0.0 for n, k in zip(nats[part], kinds[part], strict=True)
+            ]
+            color, hatch = PALETTE[number % len(PALETTE)], hatches[number % len(hatches)]
+            places = range(len(heights))
+            ax.bar(places, heights, label=name, color=color, hatch=hatch, edgecolor="white")
+            mine = [place for place, kind in enumerate(kinds[part]) if kind == name]
+            marker = MARKERS[number % len(MARKERS)]
+            ax.plot(mine, [0] * len(mine), marker, color=color, markersize=5, clip_on=False)
+        ax.set_xticks(range(len(words[part])), words[part], rotation=60, ha="right", size=8)
+        ax.set_xlim(-0.6, per_line - 0.4)
+        ax.set_ylim(0, 1.3 * max(nats))
+        ax.set_ylabel("surprise (nats)")
+    axes[0].legend(ncols=len(names), loc="upper right")

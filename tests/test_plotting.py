@@ -11,10 +11,16 @@ from gptbook.plotting import (
     plot_attention,
     plot_bars,
     plot_clock,
+    plot_cuts,
     plot_dots,
+    plot_flow,
     plot_heads,
     plot_heatmap,
     plot_lines,
+    plot_shares,
+    plot_spread,
+    plot_story,
+    plot_windows,
     use_book_style,
 )
 
@@ -107,9 +113,65 @@ def test_heads_share_the_names_of_their_rows():
     plt.close(figure)
 
 
+def test_a_cut_stands_behind_the_last_token_it_keeps(ax):
+    plot_cuts(ax, torch.tensor([0.5, 0.3, 0.2]), ["Mia", "Tom", "Ben"], cuts={"k": 2, "all": 9})
+    assert [line.get_xdata()[0] for line in ax.lines] == [1.5, 2.5]
+    assert labels(ax.texts) == ["k: 2", "all: 9"]
+    assert len({line.get_linestyle() for line in ax.lines}) == 2
+    assert labels(ax.get_xticklabels()) == ["Mia", "Tom", "Ben"]
+
+
+def test_single_values_are_named_beside_the_spread(ax):
+    plot_spread(ax, [1.0, 2.0, 2.0], marks={"one": 1.5, "two": 5.0}, xlabel="nats", ylabel="texts")
+    assert [line.get_xdata()[0] for line in ax.lines] == [1.5, 5.0]
+    assert [text.strip() for text in labels(ax.texts)] == ["one", "two"]
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("nats", "texts")
+    assert sum(patch.get_height() for patch in ax.patches) == 3
+
+
+def test_shares_follow_on_each_other_and_small_ones_carry_no_number(ax):
+    plot_shares(ax, ["a", "b"], {"one": [97.0, 40.0], "two": [3.0, 60.0]}, xlabel="share (%)")
+    assert [bar.get_x() for bar in ax.patches] == [0.0, 0.0, 97.0, 40.0]
+    assert {bar.get_hatch() for bar in ax.patches} == {"", "//"}
+    assert [text.get_text() for text in ax.texts] == ["97", "40", "", "60"]
+    assert ax.yaxis_inverted()
+
+
+def test_a_flow_names_every_result_with_its_shape_and_widens_with_its_size(ax):
+    steps = {"ids": (1, 2), "vectors": (1, 2, 512), "again": (1, 2, 512)}
+    plot_flow(ax, steps, repeated=(1, 2), times="× 6", skips=[(0, 2)])
+    boxes = [patch for patch in ax.patches if patch.get_height() == 0.64]
+    widths = [box.get_width() for box in boxes]
+    assert widths[0] < widths[1] == widths[2] == 1
+    assert boxes[0].get_facecolor() != boxes[1].get_facecolor() == boxes[2].get_facecolor()
+    written = [text.get_text() for text in ax.texts if text.get_text()]
+    assert written == ["(1, 2)", "ids", "(1, 2, 512)", "vectors", "(1, 2, 512)", "again", "× 6"]
+    assert len(ax.texts) - len(written) == 3  # the arrows
+
+
 def test_the_style_draws_on_white_with_a_font_that_ships_with_matplotlib():
     with mpl.rc_context():
         use_book_style()
         assert plt.rcParams["figure.facecolor"] == "white"
         assert plt.rcParams["font.family"] == ["DejaVu Sans"]
         assert plt.rcParams["axes.prop_cycle"].by_key()["color"] == list(PALETTE)
+
+
+def test_windows_show_where_documents_begin_and_leave_padding_white(ax):
+    plot_windows(ax, torch.tensor([[7, 7, 7, 8], [9, 9, -1, -1]]))
+    bars = [(bar.get_y() + 0.4, bar.get_x(), bar.get_width()) for bar in ax.patches]
+    assert bars == [(0, 0, 3), (0, 3, 1), (1, 0, 2)]
+    assert [text.get_text() for text in ax.texts] == ["7", "8", "9"]
+    assert ax.get_xlim() == (0, 4)
+
+
+def test_a_story_is_drawn_word_by_word_with_its_kinds_in_a_legend():
+    figure, axes = plt.subplots(2)
+    plot_story(list(axes), ["Mia", "has", "it"], [2.0, 0.5, 1.0], ["choice", "grammar", "choice"])
+    assert labels(axes[0].get_xticklabels()) == ["Mia", "has"]
+    assert labels(axes[1].get_xticklabels()) == ["it"]
+    drawn = [bar.get_height() for bar in axes[0].patches]
+    assert sorted(drawn) == [0.0, 0.0, 0.5, 2.0]
+    assert labels(axes[0].get_legend().get_texts()) == ["choice", "grammar"]
+    assert axes[0].get_ylim() == axes[1].get_ylim()
+    plt.close(figure)
