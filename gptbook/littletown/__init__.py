@@ -1,0 +1,1 @@
+"""The parts of Littletown; `gptbook.world` puts them together."""
