@@ -841,7 +841,7 @@ def best_fit(pieces: Iterable[Piece], size: int) -> list[list[Piece]]:
     """
     windows: list[list[Piece]] = []
     with_room: defaultdict[int, list[int]] = defaultdict(list)
-    rooms = 0  # bit r is set where some window has exactly r places left
+    rooms = 0  # bit r is set if some window has exactly r places left; bit 0 is never asked for
     for piece in pieces:
         length = piece[2] - piece[1]
         enough = rooms >> length << length
@@ -854,7 +854,7 @@ def best_fit(pieces: Iterable[Piece], size: int) -> list[list[Piece]]:
             windows.append([])
         windows[window].append(piece)
         with_room[room - length].append(window)
-        rooms |= 1 << room - length if room > length else 0
+        rooms |= 1 << room - length
     return windows
 
 

@@ -23,6 +23,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gptbook import data
 from gptbook.data import (
     CLDR_KINDS,
     IGNORED,
@@ -41,6 +42,7 @@ from gptbook.data import (
     drop_low_quality,
     drop_near_duplicates,
     jaccard,
+    littletown_documents,
     normalize,
     pack,
     python_english,
@@ -127,8 +129,8 @@ def test_only_docstrings_are_taken(tmp_path):
 
 def test_a_file_that_is_no_text_is_passed_over(tmp_path):
     path = tmp_path / "broken.py"
-    for data in (b'# coding: no-such\n"""Text."""\n', b'"""\xff"""\n'):
-        path.write_bytes(data)
+    for content in (b'# coding: no-such\n"""Text."""\n', b'"""\xff"""\n'):
+        path.write_bytes(content)
         assert docstrings_of(path) == []
 
 
@@ -175,6 +177,15 @@ def test_pairs_say_the_same(kind, pair):
 def test_there_is_no_pair_of_an_unknown_kind(without_shape_checks):
     with pytest.raises(ValueError, match="no pairs of kind 'recipes'; there are dates, durations"):
         cldr_pairs("recipes")
+
+
+def test_stories_of_littletown_come_in_both_languages_and_by_seed():
+    english = list(littletown_documents(3, seed=1))
+    assert english[:2] == list(littletown_documents(2, seed=1))
+    assert not set(english) & set(littletown_documents(3, seed=2))
+    chinese = list(littletown_documents(3, seed=1, chinese=True))
+    assert all(text.isascii() for text in english)
+    assert all("。" in text and not text.isascii() for text in chinese)
 
 
 @pytest.fixture
@@ -399,6 +410,16 @@ def test_near_duplicates_are_found_and_others_are_not():
         assert index.find(text) == [number]
         assert index.find(changed(text, (3,))) == [number]  # 51 of 61 shingles are shared
         assert index.find(changed(text, (10, 30, 50))) == []  # 41 of 71
+
+
+def test_hardly_any_document_is_compared_in_full(monkeypatch):
+    compared = []
+    monkeypatch.setattr(data, "jaccard", lambda a, b: compared.append(1) or jaccard(a, b))
+    index = NearDuplicates()
+    for text in sentences(100):
+        index.find(text)
+        index.add(text)
+    assert len(compared) < 10  # of 4950 pairs
 
 
 @given(st.integers(0, 1000), st.lists(st.integers(0, 39), max_size=3))
@@ -815,6 +836,15 @@ def test_batches_go_on_exactly_where_they_were_left_also_in_a_later_epoch(kind, 
     resumed.load_state_dict(state)
     assert draw(resumed, 12) == draw(unbroken, 12)
     assert resumed.state_dict() == unbroken.state_dict()
+
+
+def test_a_state_counts_batches_and_windows():
+    settings = {"batch_size": 5, "context_length": 9}
+    by_chance, by_document = RandomBatches(TEXT, **settings), DocumentBatches(TEXT, **settings)
+    draw(by_chance, 3)
+    draw(by_document, 3)
+    assert by_chance.state_dict()["position"] == {"batch": 3}
+    assert by_document.state_dict()["position"] == {"epoch": 0, "window": 15}
 
 
 @KIND
