@@ -49,7 +49,7 @@ class Recipe:
     seed: int = 0
 
 
-SHAPE = {"context_length": 160, "d_model": 128, "num_heads": 4, "num_layers": 4}
+SHAPE: dict[str, Any] = {"context_length": 160, "d_model": 128, "num_heads": 4, "num_layers": 4}
 
 
 def recipes(vocab_size: int) -> dict[str, Recipe]:
