@@ -23,6 +23,7 @@ from transformers.generation.logits_process import (
 
 from gptbook.generation import (
     Sampling,
+    _draw,
     beam_search,
     generate,
     min_p,
@@ -400,6 +401,12 @@ def test_a_token_that_is_ruled_out_is_never_drawn():
         num_sequences=2000,
     )
     assert {token_id for row in drawn for token_id in row} <= {3, 500}
+
+
+def test_at_the_edge_of_a_stretch_the_token_behind_it_is_drawn():
+    weights = torch.tensor([[0.0, 0.5, 0.0, 0.5]] * 3)
+    assert _draw(weights, torch.tensor([0.0, 0.5, 1 - 2**-24])).tolist() == [1, 3, 3]
+    assert _draw(torch.zeros(1, 3), torch.zeros(1)).tolist() == [-1]
 
 
 # --- where a text ends --------------------------------------------------------------------------
