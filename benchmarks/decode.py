@@ -1,4 +1,7 @@
-"""Greedy decoding with a cache, batch 1, beside `transformers.generate` on the same weights."""
+"""Greedy decoding with a cache, batch 1, beside `transformers.generate` on the same weights.
+
+Ours is prepared once, by `kernels.lay_out` in float32 or by `kernels.quantize`, outside the time.
+"""
 
 from collections.abc import Callable
 
@@ -8,7 +11,7 @@ from transformers import GPT2LMHeadModel
 from benchmarks.harness import Row, compare, same
 from benchmarks.peers import Shape, gpt2_pair
 from gptbook.generation import generate
-from gptbook.kernels import quantize
+from gptbook.kernels import lay_out, quantize
 from gptbook.model import GPT
 
 TITLE = "Decoding (layers x d_model x vocabulary x context; prompt 32, 64 new tokens)"
@@ -34,7 +37,7 @@ def rows(
     model, peer = gpt2_pair(shape)
     model.eval(), peer.eval()
     prompt = torch.randint(shape.vocab_size, (1, PROMPT))
-    ours, theirs = writer(model, prompt, num_new), peer_writer(peer, prompt, num_new)
+    ours, theirs = writer(lay_out(model), prompt, num_new), peer_writer(peer, prompt, num_new)
     if ours() != theirs():
         raise ValueError(f"{shape}: the two write different tokens; nothing to compare")
     found = [compare(f"{shape}, float32", ours, theirs, work=num_new, rounds=rounds, target=target)]

@@ -147,7 +147,7 @@ def _mix(
     query: Tensor, key: Tensor, value: Tensor, causal: bool, bias: Tensor | None, dropout: float
 ) -> Tensor:
     """Mix what has been checked, the quickest way."""
-    if not dropout and prefers_explicit_attention(query):
+    if query.dtype == torch.bfloat16 and not dropout and prefers_explicit_attention(query):
         return _share_out(query, key, causal, bias) @ value
     num_queries, num_keys = query.shape[-2], key.shape[-2]
     kernel_masks = causal and bias is None and num_queries == num_keys
@@ -412,9 +412,11 @@ class CausalSelfAttention(nn.Module):
         query, key, value = self.project(x, self._start(cache, first_position))
         if cache is not None:
             key, value = cache.append(key, value, first_position)
-        bias = self._bias(query, key)
+        if self.num_kv_heads < self.num_heads:
+            key, value = self._share(key), self._share(value)
+        bias = None if self.score_bias is None else self._bias(query, key)
         dropout = self.dropout if self.training else 0.0
-        mixed = _mix(query, self._share(key), self._share(value), True, bias, dropout)
+        mixed = _mix(query, key, value, True, bias, dropout)
         return self.output(mixed.transpose(1, 2).flatten(start_dim=-2))  # heads side by side
 
     def weights(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B H T T"]:

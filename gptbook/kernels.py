@@ -78,10 +78,10 @@ def gelu_tanh(x: Float[Tensor, "*B"]) -> Float[Tensor, "*B"]:
     >>> round(gelu_tanh(torch.tensor(1.0)).item(), 4)
     0.8412
     """
-    if x.is_cpu and x.dtype == torch.bfloat16:
+    if x.dtype == torch.bfloat16 and x.is_cpu:
         return F.gelu(x)
-    can = x.is_cpu and x.dtype in (torch.float32, torch.float64)
-    if can and x.numel() >= _WORTH_MORE_CALLS:
+    worth_it = x.numel() >= _WORTH_MORE_CALLS and x.is_cpu
+    if worth_it and x.dtype in (torch.float32, torch.float64):
         return _SigmoidGELU.apply(x)
     return F.gelu(x, approximate="tanh")
 
@@ -307,6 +307,29 @@ def _does_more(module: nn.Module) -> bool:
     called_otherwise = compiled or type(module).__call__ is not nn.Module.__call__
     hooks = module._forward_hooks or module._forward_pre_hooks or module._backward_hooks
     return bool(called_otherwise or hooks or "forward" in vars(module))
+
+
+# --- weights as one vector reads them -----------------------------------------------------------
+
+
+def lay_out(model: Model) -> Model:
+    """Return a copy of a model, for generating, whose matrices lie as a single vector reads them.
+
+    A matrix times one vector is bound by memory, and memory is quickest along long lines. PyTorch
+    stores a linear layer output by output; where there are more outputs than inputs, the copy
+    stores it input by input: the same numbers in a third less time. A head that shares its matrix
+    with the embedding gets one of its own, so the copy takes more memory.
+
+    >>> model = nn.Sequential(nn.Linear(2, 8), nn.Linear(8, 2))
+    >>> [layer.weight.stride() for layer in lay_out(model)]
+    [(1, 8), (8, 1)]
+    """
+    copied = copy.deepcopy(model).requires_grad_(False).eval()
+    for part in copied.modules():
+        if type(part) is nn.Linear and part.out_features > part.in_features:
+            weight = part.weight.t().contiguous().t()
+            part.weight = nn.Parameter(weight, requires_grad=False)
+    return copied
 
 
 # --- weights in 8 bits --------------------------------------------------------------------------

@@ -151,8 +151,8 @@ def test_importing_the_module_does_not_import_what_few_chapters_need():
 
 @pytest.mark.parametrize("kind", CLDR_KINDS)
 def test_pairs_are_english_and_chinese_and_always_the_same(kind):
-    pairs = list(islice(cldr_pairs(kind), 3000))
-    assert pairs == list(islice(cldr_pairs(kind), 3000))
+    pairs = list(islice(cldr_pairs(kind), 600))
+    assert pairs == list(islice(cldr_pairs(kind), 600))
     assert len(set(pairs)) == len(pairs) > 250
     chinese = [text for _, text in pairs]
     assert sum(any("一" <= character <= "鿿" for character in text) for text in chinese) > 240
@@ -403,9 +403,9 @@ def test_shingles_are_runs_of_words_in_any_script():
 
 
 def test_near_duplicates_are_found_and_others_are_not():
-    texts = sentences(200, words=60)
+    texts = sentences(80, words=60)
     index = NearDuplicates()
-    assert [index.add(text) for text in texts] == list(range(200)) == list(range(len(index)))
+    assert [index.add(text) for text in texts] == list(range(80)) == list(range(len(index)))
     for number, text in enumerate(texts):
         assert index.find(text) == [number]
         assert index.find(changed(text, (3,))) == [number]  # 51 of 61 shingles are shared

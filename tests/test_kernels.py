@@ -20,6 +20,7 @@ from gptbook.kernels import (
     bare,
     gelu_tanh,
     has_bfloat16,
+    lay_out,
     linear_cross_entropy,
     quantize,
 )
@@ -355,6 +356,29 @@ def test_a_module_that_does_more_than_its_forward_stays_itself():
     assert bare(compiled) is compiled
 
 
+# --- weights as one vector reads them -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("config", COMPOSITIONS, ids=lambda config: type(config).__name__)
+def test_a_model_laid_out_anew_is_the_same_model(config):
+    model = model_of(config)
+    before = {name: tensor.stride() for name, tensor in model.named_parameters()}
+    other = lay_out(model.train())
+    assert not other.training
+    assert other.head.weight.stride() == (1, 50)
+    assert other.token_embedding.weight.is_contiguous()
+    assert other.blocks[0].feed_forward.contract.weight.is_contiguous()
+    assert {name: tensor.stride() for name, tensor in model.named_parameters()} == before
+    model.eval()
+    token_ids = torch.randint(50, (2, 9))
+    with torch.no_grad():
+        assert_same(other(token_ids), model(token_ids), rtol=1e-5, atol=1e-5)
+        loss = other.loss(token_ids, token_ids.roll(-1, 1))
+        assert_same(loss, model.loss(token_ids, token_ids.roll(-1, 1)), rtol=1e-5, atol=1e-5)
+    prompts = [[1, 2, 3], [4]]
+    assert generate(other, prompts, max_new_tokens=9) == generate(model, prompts, max_new_tokens=9)
+
+
 # --- weights in 8 bits --------------------------------------------------------------------------
 
 
@@ -382,6 +406,7 @@ def test_no_weight_is_off_by_more_than_half_its_scale(rows):
     rounding = 2**-22 * weight.double().abs()
     assert (off <= layer.scale[:, None].double() / 2 + rounding).all()
     assert layer.quantized.dtype == torch.int8
+    assert (layer.scale > 0).all()
     assert layer.quantized.abs().amax(dim=1).tolist() == [127 if any(row) else 0 for row in rows]
 
 
