@@ -170,7 +170,7 @@ def cldr_pairs(kind: str) -> Iterator[tuple[str, str]]:
 
     Babel brings them along; they stay the same as long as its version does. There are about
     213,000 dates (1900 to 2099), 9,000 durations and 172,000 quantities, and all names of places
-    and of languages that differ between the two.
+    and of languages that both have.
 
     Args:
         kind: "dates", "durations", "languages", "places" or "quantities".
@@ -1086,20 +1086,24 @@ def _names(field: str) -> Iterator[tuple[str, str]]:
 
     english, chinese = (getattr(Locale(name), field) for name in _LOCALES)
     for code in sorted(set(english) & set(chinese)):
-        if english[code] != chinese[code]:
-            yield english[code], chinese[code]
+        yield english[code], chinese[code]
 
 
 def _quantities() -> Iterator[tuple[str, str]]:
-    """Measure from a half to five hundred in every unit that both languages have a word for."""
+    """Measure from a half to five hundred in every unit."""
+    for unit in _units():
+        yield from (_measured(halves / 2, unit) for halves in range(1, 1001))
+
+
+def _units() -> Iterator[str]:
+    """List the units that both languages have a word for, but those of time."""
     from babel import Locale
 
     units = set.intersection(*(set(Locale(name).unit_display_names) for name in _LOCALES))
     for unit in sorted(units):
         english, chinese = _measured(1, unit)
-        if unit.startswith("duration-") or unit in chinese or english == chinese:
-            continue
-        yield from (_measured(halves / 2, unit) for halves in range(1, 1001))
+        if not unit.startswith("duration-") and unit not in chinese and english != chinese:
+            yield unit
 
 
 def _measured(number: int | float, unit: str) -> tuple[str, str]:

@@ -174,6 +174,16 @@ def test_pairs_say_the_same(kind, pair):
     assert pair in cldr_pairs(kind)
 
 
+def test_quantities_come_in_units_that_both_languages_have_a_word_for():
+    units = list(data._units())
+    assert 150 < len(units) < 200
+    assert not any(unit.startswith("duration-") for unit in units)
+    for unit in units:
+        english, chinese = data._measured(2, unit)
+        assert unit not in chinese
+        assert english != chinese
+
+
 def test_there_is_no_pair_of_an_unknown_kind(without_shape_checks):
     with pytest.raises(ValueError, match="no pairs of kind 'recipes'; there are dates, durations"):
         cldr_pairs("recipes")

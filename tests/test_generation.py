@@ -510,6 +510,22 @@ def test_beams_are_those_of_transformers(
         assert [beam.token_ids for beam in beams] == expected
 
 
+@pytest.mark.parametrize("early_stopping", [False, "never"])
+def test_beams_stop_when_those_of_transformers_stop(early_stopping):
+    """A length penalty of 2 favors long texts, so that it matters when the search gives up."""
+    for seed, num_beams in itertools.product(range(10), (2, 3)):
+        ours, theirs = make_pair(seed)
+        options = {
+            "max_new_tokens": 9,
+            "num_beams": num_beams,
+            "length_penalty": 2.0,
+            "early_stopping": early_stopping,
+        }
+        beams = beam_search(ours, [20, 21], stop=range(6), **options)
+        options |= {"eos_token_id": list(range(6)), "num_return_sequences": num_beams}
+        assert [beam.token_ids for beam in beams] == theirs_generate(theirs, [20, 21], **options)
+
+
 def test_beams_enough_find_the_most_probable_text_of_all():
     model, length = History(vocab_size=4, sharpness=2.0), 4
     best = max(
