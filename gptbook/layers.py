@@ -300,8 +300,7 @@ class TransformerBlock(nn.Module):
             first_position: Position of the first token of `x`: by default where the cache
                 ends, or 0.
 
-        Raises:
-            As `CausalSelfAttention.forward`.
+        Errors are those of `CausalSelfAttention.forward`.
         """
         mixed = self.attention(self.attention_norm(x), cache, first_position)
         x = x + _drop(mixed, self.dropout, self.training)
@@ -344,8 +343,7 @@ class PostNormBlock(TransformerBlock):
             first_position: Position of the first token of `x`: by default where the cache
                 ends, or 0.
 
-        Raises:
-            As `CausalSelfAttention.forward`.
+        Errors are those of `CausalSelfAttention.forward`.
         """
         mixed = self.attention(x, cache, first_position)
         x = self.attention_norm(x + _drop(mixed, self.dropout, self.training))

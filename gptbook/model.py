@@ -86,7 +86,7 @@ class GPTConfig(ABC):
     d_ff: int | None = None
     """Inner width of the feed-forward networks; None for the composition's usual one."""
     dropout: float = 0.0
-    """Probability of dropping: from the embedded tokens, attention weights and what blocks add."""
+    """Probability of dropping, from the embedded tokens, attention weights and what blocks add."""
 
     def __post_init__(self) -> None:
         """Refuse sizes that cannot be built."""
@@ -293,7 +293,7 @@ PUBLISHED: dict[str, GPTConfig] = {
     "gpt2-xl": _published(GPT2Config, (48, 1_600, 25), 50_257, 1_024),
     "gpt3": _published(GPT2Config, (96, 12_288, 96), 50_257, 2_048),
 }
-"""The shapes that OpenAI published: in the papers of GPT-1 and GPT-3, and with GPT-2's weights."""
+"""The shapes that OpenAI published, in the papers of GPT-1 and GPT-3, and with GPT-2's weights."""
 
 
 def count_parameters(config: GPTConfig) -> int:

@@ -112,7 +112,7 @@ class TrainingConfig:
     """How many times the parameters are updated."""
 
     optimizer: str = "adamw"
-    """The rule of the update: adamw, lamb, lion or muon."""
+    """The rule of the update, one of adamw, lamb, lion and muon."""
 
     learning_rate: float = 1e-3
     """How far a step goes, at its highest."""
@@ -136,10 +136,10 @@ class TrainingConfig:
     """Longer gradients are shortened to this length; None leaves them."""
 
     micro_batches: int = 1
-    """How many batches make one step: their gradients are added up before it."""
+    """How many batches make one step; their gradients are added up before it."""
 
     precision: str = "float32"
-    """The matrix products': float32, bfloat16, or auto: bfloat16 where the machine has it."""
+    """That of the matrix products; auto is bfloat16 where the machine has it, else float32."""
 
     def __post_init__(self) -> None:
         _check_whole(1, num_steps=self.num_steps, micro_batches=self.micro_batches)
