@@ -181,9 +181,7 @@ def _judge_shares(expected: Any, got: Any, arguments: tuple[Any, ...]) -> str | 
         return difference
     (counts,) = arguments
     if compare([1 / len(counts)] * len(counts), got) is None:
-        return (
-            f"in a mean of means, batches with few targets weigh too much ({difference})"
-        )
+        return f"in a mean of means, batches with few targets weigh too much ({difference})"
     return difference
 
 
