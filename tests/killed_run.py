@@ -70,7 +70,9 @@ def run(folder: str) -> None:
         )
         with (here / "resumed.txt").open("a") as file:
             file.write(f"{first}\n")
-    log.write_text("".join(f"{line}\n" for line in lines[:first]))
+    shortened = here / "log.partial"  # put in place at once: a kill must not find half a log
+    shortened.write_text("".join(f"{line}\n" for line in lines[:first]))
+    os.replace(shortened, log)  # noqa: PTH105  (Path.replace counts as the checkpoint's)
     with log.open("a") as file:
         for step in train(model, batches, CONFIG, optimizer=optimizer, first_step=first):
             file.write(json.dumps([step.number, step.loss, step.gradient_norm]) + "\n")

@@ -63,23 +63,14 @@ class Review(NamedTuple):
 
 def draw_review(draw: Callable[[], float]) -> Review:
     """Draw a review, with numbers drawn uniformly from 0 to 1."""
-
-    def pick(pool: tuple[str, ...]) -> str:
-        return pool[int(draw() * len(pool))]
-
-    def weigh(table: dict[str, int]) -> str:
-        weights = _tilted(table, label)
-        point = draw() * sum(weights.values())
-        return [*weights][bisect([*accumulate(weights.values())], point)]
-
     label = CONTENT if draw() < 1 / 2 else DISCONTENT
-    color, noun, shop, price = pick(_COLORS), pick(_NOUNS), pick(_SHOPS), pick(_PRICES)
-    sentences = [_opening(color, noun, shop, price)]
+    pools = (_COLORS, _NOUNS, _SHOPS, _PRICES)
+    sentences = [_opening(*[pool[int(draw() * len(pool))] for pool in pools])]
     aspects = list(ASPECTS)
     for _ in range(NUM_OPINIONS[int(draw() * len(NUM_OPINIONS))]):
         aspect = aspects.pop(int(draw() * len(aspects)))
-        sentences.append(f"The {aspect} was {weigh(OPINIONS)}.")
-    text = " ".join([*sentences, weigh(CLOSINGS)])
+        sentences.append(f"The {aspect} was {_weigh(OPINIONS, label, draw())}.")
+    text = " ".join([*sentences, _weigh(CLOSINGS, label, draw())])
     return Review(text, label, review_log_probability(text), posterior(text))
 
 
@@ -123,6 +114,12 @@ def _tilted(table: dict[str, int], label: str) -> dict[str, int]:
     """Give the weights of phrases under a label."""
     weights = list(table.values())
     return dict(zip(table, weights if label == CONTENT else weights[::-1], strict=True))
+
+
+def _weigh(table: dict[str, int], label: str, point: float) -> str:
+    """Give the phrase on which a point falls, if 1 is shared among all by weight."""
+    weights = _tilted(table, label)
+    return [*weights][bisect([*accumulate(weights.values())], point * sum(weights.values()))]
 
 
 def _likelihood(evidence: tuple[str, ...], label: str) -> float:

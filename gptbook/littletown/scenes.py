@@ -2,7 +2,6 @@
 
 import math
 import re
-from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import cache, cached_property
 from itertools import accumulate
@@ -257,31 +256,29 @@ class _Draft:
 
     def settle(self, actor: int, stirred: int) -> After:
         """Number everybody and everything anew, so that scenes that are alike become one."""
-        holds, lies = Counter[Any](), Counter[Any]()
+        load = dict.fromkeys([*range(len(self.people)), *(~place for place in self.people)], 0)
         for where, category in self.things.values():
-            (lies if where < 0 else holds)[where] += 4**category  # tells categories apart
-        crowd = Counter(self.people)
-
-        def rank_place(place: int) -> tuple[Any, ...]:
-            return (-crowd[place], self.shops[place], lies[~place], place)
-
-        people = sorted(
-            range(len(self.people)), key=lambda who: (*rank_place(self.people[who]), holds[who])
-        )
-        inhabited = dict.fromkeys(self.people[who] for who in people)
-        littered = {~where: None for where, _ in self.things.values() if where < 0}
-        places = [*inhabited, *sorted(littered.keys() - inhabited.keys(), key=rank_place)]
-        number = {who: new for new, who in enumerate(people)}
+            load[where] = load.get(where, 0) + 4**category  # tells who or what has which things
+        rank = {
+            ~where: (-self.people.count(~where), self.shops[~where], weight, ~where)
+            for where, weight in load.items()
+            if where < 0
+        }
+        people = [(rank[place], load[who], who) for who, place in enumerate(self.people)]
+        people_order = [who for _, _, who in sorted(people)]
+        inhabited = dict.fromkeys(self.people[who] for who in people_order)
+        places = [*inhabited, *sorted(rank.keys() - inhabited.keys(), key=rank.__getitem__)]
+        number = {who: new for new, who in enumerate(people_order)}
         number |= {~place: ~new for new, place in enumerate(places)}
         moved = {old: (number[where], kind) for old, (where, kind) in self.things.items()}
-        things = sorted(moved, key=lambda old: moved[old])
+        things = sorted(moved, key=moved.__getitem__)
         scene = Scene(
-            tuple([~number[~self.people[who]] for who in people]),
+            tuple([~number[~self.people[who]] for who in people_order]),
             tuple([self.shops[place] for place in places]),
             tuple([moved[old] for old in things]),
         )
         actor, stirred = (number[who] if who >= 0 else who for who in (actor, stirred))
-        return After(scene, tuple(people), tuple(places), tuple(things), actor, stirred)
+        return After(scene, tuple(people_order), tuple(places), tuple(things), actor, stirred)
 
 
 class Options:
