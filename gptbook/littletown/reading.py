@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from gptbook.littletown.kinds import Kind
 from gptbook.littletown.scenes import (
     ASKED,
+    KIND,
     NOBODY,
     OVER,
     PARTS,
@@ -24,6 +25,7 @@ from gptbook.littletown.wordings import DRAWN, TYPE, Slot, Wording, recognize, w
 from gptbook.littletown.words import NAMES, PLACES, POOLS, Name, Word
 
 _DANGLING, _UNASKED = "nobody was just named", "nothing was asked"
+_NOT_ASKED = "that is not what was asked"
 
 
 @dataclass(frozen=True)
@@ -169,7 +171,10 @@ def _cast(
         if entry is None:  # only an answer leaves out whom it is about
             if state.asked is None:
                 return None, _UNASKED
-            roles.append(state.asked[1])
+            question, index = state.asked
+            if TYPE[letter] != TYPE[KIND[question].roles[0]]:
+                return None, _NOT_ASKED
+            roles.append(index)
         elif isinstance(entry, Word):
             if state.focus.subject == NOBODY:
                 return None, f"{_DANGLING} whom {entry.english!r} could mean"
@@ -221,7 +226,7 @@ def _unmet_need(state: State, kind: Kind, roles: tuple[int, ...]) -> str:
                 if kind.group != "event":
                     return reason
                 return f"{state.people[roles[0]].name.english} cannot {kind.name} now: {reason}"
-    return "that is not what was asked" if kind.group == "answer" else "that cannot happen here"
+    return _NOT_ASKED if kind.group == "answer" else "that cannot happen here"
 
 
 def whereabouts(state: State, person: int) -> str:

@@ -138,7 +138,8 @@ def _opening(color: str, noun: str, shop: str, price: str) -> str:
 
 def _evidence(text: str) -> tuple[str, ...]:
     """Take a review apart: its opinions, and its closing sentence."""
-    opening, *opinions, closing = re.findall(r"[^.]+\.", text.replace(". ", ".")) or ["", ""]
+    sentences = re.findall(r"[^.]+\.", text.replace(". ", "."))
+    opening, *opinions, closing = sentences if len(sentences) > 1 else ["", ""]
     found = _OPENING.fullmatch(opening)
     pairs = [re.fullmatch(r"The (\w+) was ([\w ]+)\.", opinion) for opinion in opinions]
     aspects = [pair[1] for pair in pairs if pair]
