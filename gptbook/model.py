@@ -36,6 +36,7 @@ from jaxtyping import Float, Int
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from gptbook.attention import CausalSelfAttention, KVCache, width_of_head
 from gptbook.kernels import linear_cross_entropy
@@ -550,7 +551,7 @@ def load(folder: str | Path, *, dtype: torch.dtype = torch.float32) -> GPT:
     """
     folder = Path(folder)
     config, text = _read_config(folder / _CONFIG_FILE)
-    with torch.device("meta"):  # shapes without numbers
+    with torch.device("meta"), _NothingDrawn():  # shapes without numbers
         model = GPT(config)
     tensors, saved_with = _read_weights(folder / _WEIGHTS_FILE)
     _check_tensors(folder / _WEIGHTS_FILE, tensors, dict(model.named_parameters()))
@@ -565,11 +566,27 @@ def load(folder: str | Path, *, dtype: torch.dtype = torch.float32) -> GPT:
     return model.eval()
 
 
+class _NothingDrawn(TorchFunctionMode):
+    """Draw no normal numbers: on the meta device, that alone would import PyTorch's compiler."""
+
+    def __torch_function__(
+        self, function: Any, types: Any, arguments: Any = (), keywords: Any = None
+    ) -> Any:
+        """Run everything but what draws."""
+        keywords = keywords or {}
+        if function in (torch.Tensor.normal_, nn.init.normal_):
+            return arguments[0] if arguments else keywords["tensor"]
+        return function(*arguments, **keywords)
+
+
 def _write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a file beside `path`, then put it in its place in one step."""
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     try:
+        partial.touch()
+        mode = partial.stat().st_mode
         write(partial)
+        partial.chmod(mode)  # whoever may read other files here may read this one
         with partial.open("rb") as file:
             os.fsync(file.fileno())
         partial.replace(path)

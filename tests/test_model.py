@@ -524,6 +524,13 @@ def test_what_was_saved_is_loaded_to_the_last_bit(config, tmp_path):
     assert written == {"config.json", "model.safetensors"}
 
 
+def test_whoever_may_read_other_new_files_may_read_a_saved_model(tmp_path):
+    config = GPT2Config(vocab_size=5, context_length=4, d_model=8, num_heads=2, num_layers=1)
+    save(GPT(config), tmp_path)
+    (tmp_path / "other").touch()
+    assert len({path.stat().st_mode for path in tmp_path.iterdir()}) == 1
+
+
 @each_composition
 def test_half_the_bytes_can_be_kept(config, tmp_path):
     torch.manual_seed(0)

@@ -12,6 +12,13 @@ import pytest
 from tests.notebooks import ROOT, repository_url
 
 CHAPTER = "02_attention"
+LOAD = """
+import time
+import gptbook.models
+start = time.process_time()
+model, tokenizer = gptbook.models.load("littletown")
+print(gptbook.models.__file__, time.process_time() - start, sep="\\n")
+"""
 PACKAGE = ("gptbook", "pyproject.toml", "README.md", "LICENSE")
 
 
@@ -78,3 +85,10 @@ def test_a_chapter_alone_in_an_empty_folder_installs_what_it_needs(
     after = subprocess.run(find, cwd=alone, env=environment, capture_output=True, text=True)
     assert after.returncode == 0, after.stderr
     assert sys.prefix not in str(bare_python)
+
+    loaded = subprocess.run(
+        [bare_python, "-c", LOAD], cwd=alone, capture_output=True, text=True, check=True
+    )
+    where, seconds = loaded.stdout.split("\n")[:2]
+    assert str(ROOT) not in where
+    assert float(seconds) < 1
