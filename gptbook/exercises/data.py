@@ -80,7 +80,7 @@ def _judge_contaminated(expected: list[int], got: Any, arguments: tuple[Any, ...
         return "numbers of tests were expected, not truth values"
     if set(got) < set(expected):
         missed = min(set(expected) - set(got))
-        return f"test {missed} was missed; do case and punctuation count in yours?"
+        return f"test {missed} was missed; do case, punctuation or underscores count in yours?"
     return difference
 
 
@@ -152,6 +152,7 @@ def _exams() -> Iterable[tuple[Any, ...]]:
     yield train, ["Mia lost her red ball", "lost her blue ball", "her red ball in"], 3
     yield train, ["MIA, LOST... HER", "Mia-lost-her"], 3
     yield train, ["ball", "park", "the"], 2  # too short for any run
+    yield ["a ball_game in the park"], ["ball game in"], 3  # an underscore is no letter
     yield train, ["in the park Tom found it"], 4  # a run across two documents is none
     yield ["a cart is longer"], ["art is", "cart is", "is long"], 2
     yield [], ["anything at all"], 2

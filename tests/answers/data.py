@@ -109,6 +109,15 @@ def contaminated_one_run_short(train, tests, num_words):
     return [n for n, text in enumerate(tests) if runs(text) & seen]
 
 
+def contaminated_with_underscores(train, tests, num_words):
+    def runs(text):
+        words = re.findall(r"\w+", text.lower())
+        return {tuple(words[i : i + num_words]) for i in range(len(words) - num_words + 1)}
+
+    seen = set().union(*map(runs, train))
+    return [n for n, text in enumerate(tests) if runs(text) & seen]
+
+
 def contaminated_across_documents(train, tests, num_words):
     return contaminated_by_lists([" ".join(train)], tests, num_words)
 
@@ -277,6 +286,7 @@ ANSWERS = {
             contaminated_by_any_words,
             contaminated_with_short_ones,
             contaminated_one_run_short,
+            contaminated_with_underscores,
             contaminated_across_documents,
             contaminated_the_texts,
         ],
