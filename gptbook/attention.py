@@ -150,6 +150,8 @@ def _mix(
     if query.dtype == torch.bfloat16 and not dropout and prefers_explicit_attention(query):
         return _share_out(query, key, causal, bias) @ value
     num_queries, num_keys = query.shape[-2], key.shape[-2]
+    if num_queries == 1 and bias is None and not dropout:  # generating; all keys are its past
+        return F.scaled_dot_product_attention(query, key, value)
     kernel_masks = causal and bias is None and num_queries == num_keys
     mask = bias
     if causal and not kernel_masks and num_queries != 1:

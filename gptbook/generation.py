@@ -538,7 +538,8 @@ class _Reader:
         if self._last_only and token_ids.shape[1] > num_last:
             model: Any = self._model
             return model.logits(model.hidden(token_ids, *caches)[:, -num_last:])
-        return self._model(token_ids, *caches)[:, -num_last:]
+        logits = self._model(token_ids, *caches)
+        return logits if logits.shape[1] == num_last else logits[:, -num_last:]
 
 
 class _Rows:
@@ -606,6 +607,8 @@ class _Rows:
         """Take the most probable token, or draw one."""
         if self._sampling is None:
             best, ids = logits.max(dim=-1)
+            if all(logit > -math.inf for logit in best.tolist()):
+                return ids
             return ids.where(best > -math.inf, -1)
         number = (self._position - self._starts).clamp(min=0)  # of the new token
         chances = self._chances.gather(1, number[:, None])[:, 0]

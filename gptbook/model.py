@@ -491,8 +491,8 @@ class GPT(nn.Module):
         """Find the position of the first token that comes in."""
         if caches is None:
             return 0
-        lengths = {len(cache) for cache in caches}
-        if len(caches) != len(self.blocks) or len(lengths) != 1:
+        lengths = set(map(len, caches))
+        if len(caches) != self.config.num_layers or len(lengths) != 1:
             raise ValueError(
                 f"{len(caches)} caches with {sorted(lengths)} positions came, but each of the "
                 f"{len(self.blocks)} blocks needs one, all of one length; make them with "
