@@ -49,24 +49,38 @@ class Recipe:
     seed: int = 0
 
 
-SHAPE: dict[str, Any] = {"context_length": 160, "d_model": 128, "num_heads": 4, "num_layers": 4}
+SHAPE: dict[str, Any] = {"context_length": 160, "d_model": 128, "num_heads": 8, "num_layers": 4}
 
 
 def recipes(vocab_size: int) -> dict[str, Recipe]:
     """Give the recipe of every model, for the tokenizer's vocabulary."""
     training = TrainingConfig(
-        num_steps=5200,
+        num_steps=13_000,
         optimizer="muon",
         learning_rate=5e-3,
         warmup_steps=100,
         final_fraction=0.01,
         weight_decay=0.01,
     )
-    modern = ModernConfig(vocab_size=vocab_size, rope_theta=1000.0, **SHAPE)
+    # What a story asks for is looking back, not knowing much: narrow feed-forward networks do.
+    shorter = dataclasses.replace(training, num_steps=9_000)
+    modern = ModernConfig(vocab_size=vocab_size, d_ff=128, rope_theta=1000.0, **SHAPE)
     return {
         "littletown": Recipe(modern, training),
-        "littletown-gpt2": Recipe(GPT2Config(vocab_size=vocab_size, **SHAPE), training),
+        "littletown-gpt2": Recipe(GPT2Config(vocab_size=vocab_size, **SHAPE), shorter),
     }
+
+
+def widen_start(model: GPT) -> None:
+    """Start the matrices as wide as a narrow model needs them.
+
+    GPT-2's deviation of 0.02 serves a width of 768. A sum of fewer products is smaller, so that at
+    a width of 128 attention begins nearly blind and takes several times as long to look anywhere.
+    """
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 2:
+                parameter.mul_(math.sqrt(768 / model.config.d_model))
 
 
 def train_tokenizer(world: World, num_stories: int = 10_000) -> Tokenizer:
@@ -182,6 +196,7 @@ def make(name: str, num_stories: int = 2000) -> None:
     recipe = recipes(tokenizer.vocab_size)[name]
     torch.manual_seed(recipe.seed)
     model = GPT(recipe.config)
+    widen_start(model)
     batches = story_batches(world, tokenizer, recipe.stories_per_step, TRAINING_SEED)
     start, tokens = time.perf_counter(), 0
     with tqdm(total=recipe.training.num_steps, desc=name, unit="step", mininterval=10) as bar:
