@@ -201,9 +201,9 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
     """Part the parameters in two: matrices that multiply, which decay, and all else.
 
     Decay pulls a number to zero unless gradients pull back. For a matrix this bounds how much it
-    amplifies. The scale of a norm and the shifts have no reason to be near zero. A row of an
-    embedding table gets a gradient only where its token occurs, so decay would wear down the
-    rare tokens between their appearances; a head tied to the table is the table.
+    amplifies. The scale of a norm and the shifts have no reason to be near zero. An embedding
+    table is looked up, and decay would wear down the rows of rare tokens between their
+    appearances; recipes differ where a head is tied to it. Here the table never decays.
 
     Returns:
         Two groups for an optimizer. `matrices` says which is which; Muon wants to know.
