@@ -6,18 +6,25 @@ import math
 import pytest
 import torch
 
+from gptbook.model import GPT
 from gptbook.models import NAMES, load
 from gptbook.tokenizer import END_OF_TEXT
 from gptbook.world import World, words_of
 from tools.make_models import (
+    LESSON_SEED,
     MODELS,
+    SHAPE,
     TOKENIZER_SEED,
     answer,
     card,
+    decided_tokens,
+    lesson_batches,
     measure,
     pad,
+    recipes,
     story_batches,
     story_losses,
+    widen_start,
     write_stories,
 )
 
@@ -113,6 +120,59 @@ def test_batches_hold_whole_stories_and_predict_nothing_behind_them(world):
             assert ids[-1] == end
             texts.append(tokenizer.decode(ids[:-1]))
     assert sorted(texts) == sorted(world.sample(7 + index).text for index in range(8))
+
+
+def test_what_a_story_decides_is_found_token_by_token(world):
+    _, tokenizer = load("littletown")
+    for seed in range(40):
+        story = world.sample(seed)
+        tokens = list(decided_tokens(tokenizer, story))
+        assert [token for token, _ in tokens] == tokenizer.encode_ordinary(story.text)
+        decided = "".join(tokenizer.decode([token]) for token, is_so in tokens if is_so).split()
+        kinds = zip(words_of(story.text), world.kinds(story.text), strict=True)
+        assert decided == [word for word, kind in kinds if kind == "memory"]
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_a_lesson_asks_everything_and_predicts_what_is_decided(world, share):
+    _, tokenizer = load("littletown")
+    end = tokenizer.special_tokens[END_OF_TEXT]
+    batches = lesson_batches(world, tokenizer, 2, LESSON_SEED, share=share, pool=3, longest=2_000)
+    texts = {}
+    for token_ids, targets in [next(batches) for _ in range(3)]:
+        for row, goals in zip(token_ids.tolist(), targets.tolist(), strict=True):
+            ids, goals = row[1 : goals.index(end) + 1], goals[: goals.index(end) + 1]
+            assert all(goal in (-100, i) for goal, i in zip(goals, [*ids, end], strict=True))
+            texts[tokenizer.decode(ids)] = tokenizer.decode([goal for goal in goals if goal >= 0])
+    for seed in range(LESSON_SEED, LESSON_SEED + 6):
+        story = world.sample(seed)
+        [(text, predicted)] = [pair for pair in texts.items() if pair[0].startswith(story.text)]
+        pairs = world.questions(story.text)
+        assert len(text) == len(story.text) + sum(len(q) + len(a) + 2 for q, a in pairs)
+        assert all(f" {question} {reply}" in text for question, reply in pairs)
+        if share:
+            assert predicted == text + END_OF_TEXT
+        else:
+            assert all(predicted.count(reply) for _, reply in pairs)
+            assert "?" not in predicted
+
+
+def test_a_lesson_is_no_longer_than_the_model_reads(world):
+    _, tokenizer = load("littletown")
+    batches = lesson_batches(world, tokenizer, 4, LESSON_SEED, pool=2, longest=150)
+    widths = [next(batches)[0].shape[1] for _ in range(2)]
+    assert 100 < max(widths) <= 150 < SHAPE["context_length"]
+
+
+def test_matrices_start_wider_and_norms_do_not():
+    torch.manual_seed(0)
+    config = recipes(vocab_size=500)["littletown"].config
+    model = GPT(config)
+    before = {name: parameter.clone() for name, parameter in model.named_parameters()}
+    widen_start(model)
+    for name, parameter in model.named_parameters():
+        factor = math.sqrt(6) if parameter.dim() == 2 else 1.0
+        torch.testing.assert_close(parameter, before[name] * factor)
 
 
 def test_the_loss_of_a_story_does_not_depend_on_its_neighbors(world):
