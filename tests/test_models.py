@@ -8,7 +8,7 @@ import torch
 
 from gptbook.model import GPT
 from gptbook.models import NAMES, load
-from gptbook.tokenizer import END_OF_TEXT
+from gptbook.tokenizer import END_OF_TEXT, Tokenizer
 from gptbook.world import World, words_of
 from tools.make_models import (
     LESSON_SEED,
@@ -122,8 +122,11 @@ def test_batches_hold_whole_stories_and_predict_nothing_behind_them(world):
     assert sorted(texts) == sorted(world.sample(7 + index).text for index in range(8))
 
 
-def test_what_a_story_decides_is_found_token_by_token(world):
+@pytest.mark.parametrize("cuts_words", [False, True])
+def test_what_a_story_decides_is_found_token_by_token(world, cuts_words):
     _, tokenizer = load("littletown")
+    if cuts_words:
+        tokenizer = Tokenizer.train([world.sample(0).text], vocab_size=280)
     for seed in range(40):
         story = world.sample(seed)
         tokens = list(decided_tokens(tokenizer, story))

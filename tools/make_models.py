@@ -66,8 +66,8 @@ def recipes(vocab_size: int) -> dict[str, Recipe]:
         final_fraction=0.01,
         weight_decay=0.01,
     )
-    # What a story asks for is looking back, not knowing much: narrow feed-forward networks do.
     shorter = dataclasses.replace(training, num_steps=9_000)
+    # What a story asks for is looking back, not knowing much: narrow feed-forward networks do.
     modern = ModernConfig(vocab_size=vocab_size, d_ff=128, rope_theta=1000.0, **SHAPE)
     return {
         "littletown": Recipe(modern, training),
@@ -110,7 +110,7 @@ def lesson_batches(
     Predicted are the answers and the words that the story decides, and of all other words only a
     share. Most of what a story pays is for free choices, of which nothing can be learned but their
     odds; the noise of their gradients drowns that of the rare words for which attention has to
-    look back. Stories alone leave a job, a color or a feeling to chance for 10,000 steps.
+    look back. Stories alone left jobs and colors to chance after 5,000 steps.
     """
     shuffle = random.Random(first_seed)
     end = tokenizer.special_tokens[END_OF_TEXT]
