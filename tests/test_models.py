@@ -213,6 +213,16 @@ def test_a_lesson_may_tell_only_the_beginning_of_a_story(world):
     assert set(lengths) == {1, 2}
 
 
+def test_a_beginning_as_long_as_the_story_leaves_its_own_question_out(world):
+    _, tokenizer = load("littletown")
+    lesson = Lesson(1, (99, 99), 1.0, stories_per_step=4)
+    batch = next(lesson_batches(world, tokenizer, lesson, first_seed=0, pool=1, longest=2_000))
+    for text, _ in spoken(tokenizer, batch):
+        questions = re.findall(r"[A-Z][^.?]*\?", text)
+        assert len(questions) > 3
+        assert len(set(questions)) == len(questions)
+
+
 def test_a_lesson_is_no_longer_than_the_model_reads(world):
     _, tokenizer = load("littletown")
     lesson = Lesson(1, None, 0.3, stories_per_step=4)
