@@ -215,7 +215,7 @@ def lesson_batches(
 
     Where a question says of whom or of what it asks, the word predicted is not the next one, but
     the one that answers. There the name to look for is at hand; after "She is a" it is four words
-    away, and a model that has to learn both at once learns neither.
+    away, and learning to fetch it and to look for it at once takes many times as long.
 
     References:
         Gloeckle et al. (2024), "Better & Faster Large Language Models via Multi-token Prediction",
