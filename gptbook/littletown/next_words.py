@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import NamedTuple
 
-from gptbook.littletown.scenes import Branch, Choice
+from gptbook.littletown.scenes import NOBODY, Branch, Choice
 from gptbook.littletown.stories import Sentence, State
 from gptbook.littletown.wordings import TYPE, Wording, phrases, words_of
-from gptbook.littletown.words import POOLS
+from gptbook.littletown.words import POOLS, PRONOUNS
 
 
 class Strand(NamedTuple):
@@ -77,48 +77,57 @@ def recalled(sentence: Sentence) -> Iterator[bool]:
 
 
 def _openings(state: State) -> Iterator[Strand]:
-    """Give all ways to begin a sentence, without looking further than its marker of time."""
+    """Give all ways to begin a sentence, as far as the marker of time and the one who acts."""
     for probability, branch in state.branches:
         more = partial(_sayings, state, branch)
+        actor = _actor(state, branch)
         if not branch.marker:
-            yield Strand(probability, (), more)
+            yield Strand(probability, tuple(word.capitalize() for word in actor), more)
         for marker in POOLS.get(branch.marker, ()):
             first, *rest = marker.english.split()
             each = probability / len(POOLS[branch.marker])
-            yield Strand(each, (first.capitalize(), *rest, ","), more)
+            yield Strand(each, (first.capitalize(), *rest, ",", *actor), more)
+
+
+def _actor(state: State, branch: Branch) -> tuple[str, ...]:
+    """Say who acts on a branch: the one word with which all that may be said on it begins."""
+    if branch.actor == NOBODY:
+        return ()
+    name = state.people[branch.actor].name
+    return (name.english if branch.says_name else PRONOUNS[name.pronoun].english,)
 
 
 def _sayings(state: State, branch: Branch) -> Iterator[Strand]:
-    """Give all that may be said on a branch."""
+    """Give all that may be said on a branch, after the one who acts."""
+    start = int(branch.actor != NOBODY)
     for choice in state.options(branch).choices:
         probability = choice.probability / len(choice.saying.wordings)
         for wording in choice.saying.wordings:
-            yield Strand(probability, (), partial(_pieces, state, branch, choice, wording, 0))
+            yield Strand(probability, (), partial(_pieces, state, branch, choice, wording, start))
 
 
 def _pieces(
-    state: State, branch: Branch, choice: Choice, wording: Wording, start: int
+    state: State, branch: Branch, choice: Choice, wording: Wording, index: int
 ) -> Iterator[Strand]:
-    """Give all ways in which a wording may go on from one of its pieces to its next free slot."""
-    ahead: list[str] = []
-    options: list[list[str]] = [[]]
-    more = None
-    for index, piece in enumerate(wording.pieces[start:], start):
-        if isinstance(piece, str):
-            ahead.append(piece)
-            continue
+    """Give all ways in which a wording may go on with one of its pieces."""
+    if index == len(wording.pieces):
+        yield Strand(1.0, (), None)
+        return
+    piece = wording.pieces[index]
+    if isinstance(piece, str):
+        options = [[piece]]
+    else:
         fill = choice.saying.fills[wording.number][wording.slots.index(piece)]
         if fill.pool:
             used = state.used(TYPE[piece.role]) if piece.role else []
             options = [piece.english(row).split() for row in fill.pool if row not in used]
-            more = partial(_pieces, state, branch, choice, wording, index + 1)
-            break
-        ahead += piece.english(state.recall(piece, choice, branch)).split()
-    for option in options:
-        words = [*ahead, *option]
-        if start == 0 and not branch.marker:
-            words[0] = words[0][0].upper() + words[0][1:]
-        yield Strand(1 / len(options), tuple(words), more)
+        else:
+            options = [piece.english(state.recall(piece, choice, branch)).split()]
+    more = partial(_pieces, state, branch, choice, wording, index + 1)
+    for first, *rest in options:
+        if index == 0 and not branch.marker:
+            first = first[0].upper() + first[1:]
+        yield Strand(1 / len(options), (first, *rest), more)
 
 
 def _unroll(strands: Iterable[Strand]) -> Iterator[Strand]:
