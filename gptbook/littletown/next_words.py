@@ -32,7 +32,7 @@ def begin(state: State) -> list[Strand]:
 def advance(strands: list[Strand], word: str) -> list[Strand]:
     """Keep the ways that go on with a word, and go on."""
     kept = [row for row in strands if row.ahead and row.ahead[0] == word]
-    return list(_unroll(row._replace(ahead=row.ahead[1:]) for row in kept))
+    return list(_unroll(Strand(row.probability, row.ahead[1:], row.more) for row in kept))
 
 
 def total(strands: Iterable[Strand]) -> float:
@@ -137,4 +137,4 @@ def _unroll(strands: Iterable[Strand]) -> Iterator[Strand]:
             yield strand
             continue
         for row in _unroll(strand.more()):
-            yield row._replace(probability=strand.probability * row.probability)
+            yield Strand(strand.probability * row.probability, row.ahead, row.more)
