@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from benchmarks.harness import NOT_HERE, Row, compare, same
 from benchmarks.peers import Shape, gpt2_pair
+from gptbook.evaluation import IGNORED
 from gptbook.kernels import has_bfloat16
 from gptbook.model import GPT
-from gptbook.training import IGNORED, TrainingConfig, autocast, make_optimizer
+from gptbook.training import TrainingConfig, autocast, make_optimizer
 
 TITLE = "Training step (layers x d_model x vocabulary x context x batch)"
 CPU = torch.device("cpu")

@@ -64,9 +64,9 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from gptbook.evaluation import IGNORED
 from gptbook.tokenizer import END_OF_TEXT, Tokenizer
 
-IGNORED = -100  # the target where nothing is to be predicted, as in PyTorch's cross_entropy
 _LOCALES = ("en", "zh")
 CLDR_KINDS = ("dates", "durations", "languages", "places", "quantities")
 

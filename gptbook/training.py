@@ -39,13 +39,14 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Int
+from jaxtyping import Int, Num
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
-IGNORED = -100
+from gptbook.evaluation import IGNORED
+
 Batch = tuple[Tensor, Tensor]
 
 _PRECISIONS = ("float32", "bfloat16", "auto")
@@ -77,8 +78,12 @@ def next_token_pairs(
     return token_ids[..., :-1], token_ids[..., 1:]
 
 
-def loss_of(model: nn.Module, token_ids: Int[Tensor, "B T"], targets: Int[Tensor, "B T"]) -> Tensor:
+def loss_of(
+    model: nn.Module, token_ids: Int[Tensor, "B T"], targets: Num[Tensor, "B T *K"]
+) -> Tensor:
     """Average the surprise at the targets, in nats: the model's own `loss`, or from its logits.
+
+    A loss of the model's own may ask for more than one target a token, or for odds.
 
     >>> guess_evenly = nn.Embedding.from_pretrained(torch.zeros(10, 10))
     >>> loss = loss_of(guess_evenly, torch.tensor([[1, 2]]), torch.tensor([[2, 3]]))
