@@ -1,33 +1,33 @@
 """Littletown to within 5% of its floor: our recipe, and the same run with `transformers`.
 
 The recipe is that of `tools/make_models.py`, number by number: same weights to begin with, same
-batches, learning rates, clipping and decay. Theirs is Llama's model, which has the same parts, and
-AdamW as PyTorch gives it. The two take their steps in turn until each is there; only steps count.
+batches, readers, learning rates, clipping and decay. Theirs is Llama's model, which has the same
+parts, and AdamW as PyTorch gives it. The two take their steps in turn until each is there; only
+steps count.
 """
 
 import itertools
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.harness import Row, same
 from benchmarks.peers import llama_like
 from gptbook.model import GPT
-from gptbook.training import IGNORED, Batch, TrainingConfig, parameter_groups, train
+from gptbook.training import Batch, TrainingConfig, parameter_groups, train
 from gptbook.world import World
 from tools.make_models import (
     HELD_OUT_SEED,
-    TRAINING_SEED,
-    Recipe,
+    all_batches,
+    prepare_start,
     recipes,
-    story_batches,
     story_losses,
     train_tokenizer,
 )
+from tools.readers import Tutored, candidate_ids
 
 TITLE = "Littletown, until within 5% of the floor (one run each)"
 NAME, WITHIN, EVERY, NUM_HELD_OUT, TARGET = "littletown", 0.05, 20, 200, 1.2
@@ -46,23 +46,32 @@ def run() -> list[Row]:
         loss = statistics.fmean(story_losses(model, tokenizer, texts))  # type: ignore[arg-type]
         return loss <= (1 + WITHIN) * floor
 
-    batches = story_batches(world, tokenizer, recipe.stories_per_step, TRAINING_SEED)
-    return race(recipe, batches, is_there)
+    torch.manual_seed(recipe.seed)
+    model = GPT(recipe.config)
+    prepare_start(model)
+    batches = all_batches(world, tokenizer, recipe)
+    return race(model, recipe.training, batches, candidate_ids(tokenizer), is_there)
 
 
 def race(
-    recipe: Recipe, batches: Iterator[Batch], is_there: Callable[[Callable], bool]
+    ours: GPT,
+    config: TrainingConfig,
+    batches: Iterator[Batch],
+    candidates: Sequence[Tensor],
+    is_there: Callable[[Callable], bool],
 ) -> list[Row]:
     """Let both take their steps in turn until each is there."""
-    torch.manual_seed(recipe.seed)
-    ours = GPT(recipe.config)
-    theirs = llama_like(ours)
-    mine, its = itertools.tee(batches)
+    theirs = Peer(ours)
+    torch.manual_seed(0)
+    mine = Tutored(ours, ours.blocks, ours.token_embedding.weight, candidates)
+    its = Tutored(theirs, theirs.model.model.layers, theirs.model.lm_head.weight, candidates)
+    its.maps.data.copy_(mine.maps.data)
+    first, second = itertools.tee(batches)
     runners = [
-        Runner(ours, (step.loss for step in train(ours, mine, recipe.training))),
-        Runner(lambda ids: theirs(input_ids=ids).logits, peer_losses(theirs, its, recipe.training)),
+        Runner(ours, (step.loss for step in train(mine, first, config))),
+        Runner(theirs, peer_losses(its, second, config)),
     ]
-    for number in range(1, recipe.training.num_steps + 1):
+    for number in range(1, config.num_steps + 1):
         losses = [runner.step() for runner in runners if not runner.arrived]
         if number <= 2:
             same(f"loss of step {number}", *losses, 1e-3)
@@ -72,6 +81,18 @@ def race(
         if all(runner.arrived for runner in runners):
             break
     return rows(*runners)
+
+
+class Peer(nn.Module):
+    """Their model as one that maps token ids to logits."""
+
+    def __init__(self, ours: GPT) -> None:
+        super().__init__()
+        self.model = llama_like(ours)
+
+    def forward(self, token_ids: Tensor) -> Tensor:
+        """Score every token as the next one."""
+        return self.model(input_ids=token_ids).logits
 
 
 class Runner:
@@ -90,7 +111,7 @@ class Runner:
         return loss
 
 
-def peer_losses(model: nn.Module, batches: Iterator[Batch], config: TrainingConfig) -> Iterator:
+def peer_losses(model: Tutored, batches: Iterator[Batch], config: TrainingConfig) -> Iterator:
     """Train their model as a user would, by the same recipe."""
     groups = parameter_groups(model, config.weight_decay)
     optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas)
@@ -99,8 +120,7 @@ def peer_losses(model: nn.Module, batches: Iterator[Batch], config: TrainingConf
         token_ids, targets = next(batches)
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate_at(number)
-        logits = model(input_ids=token_ids).logits
-        loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORED)
+        loss = model.loss(token_ids, targets)
         optimizer.zero_grad()
         loss.backward()
         if config.max_gradient_norm is not None:

@@ -28,7 +28,7 @@ _GPT2 = {
 
 @dataclass(frozen=True)
 class Shape:
-    """Layers x width x vocabulary x context, as the issue of the speed names them."""
+    """The sizes of a model: layers x width x vocabulary x context."""
 
     num_layers: int
     d_model: int

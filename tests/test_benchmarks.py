@@ -10,9 +10,10 @@ from torch.nn import functional as F
 from benchmarks import decode, harness, littletown, loss_memory, train_step
 from benchmarks.harness import Row, compare, report, same
 from benchmarks.peers import Shape, gpt2_pair, llama_like
+from gptbook.evaluation import IGNORED
 from gptbook.model import GPT, ModernConfig
 from gptbook.training import TrainingConfig
-from tools.make_models import Recipe
+from tools.readers import READERS
 
 TINY = Shape(2, 16, 30, 40, num_heads=2)
 MODERN = ModernConfig(
@@ -62,19 +63,24 @@ def test_llama_with_our_weights_is_our_model():
 
 def test_the_race_ends_when_both_are_there():
     torch.manual_seed(0)
-    batch = torch.randint(30, (2, 12)), torch.randint(30, (2, 12))
-    recipe = Recipe(MODERN, TrainingConfig(num_steps=200, learning_rate=1e-2, warmup_steps=5))
+    token_ids, next_ids = torch.randint(30, (2, 12)), torch.randint(30, (2, 12))
+    targets = torch.full((2, 12, 30 + len(READERS)), float(IGNORED))
+    targets[..., :30] = F.one_hot(next_ids, 30)
+    targets[0, 3, 30] = 2  # one reader that looks after two blocks is asked something
+    candidates = [torch.arange(len(reader.candidates)) % 30 for reader in READERS.values()]
 
     def is_there(model) -> bool:
         with torch.no_grad():
-            return F.cross_entropy(model(batch[0]).flatten(0, 1), batch[1].flatten()).item() < 1.0
+            return F.cross_entropy(model(token_ids).flatten(0, 1), next_ids.flatten()).item() < 1.0
 
-    done, each = littletown.race(recipe, itertools.repeat(batch), is_there)
+    config = TrainingConfig(num_steps=200, learning_rate=1e-2, warmup_steps=5)
+    batches = itertools.repeat((token_ids, targets))
+    done, each = littletown.race(GPT(MODERN), config, batches, candidates, is_there)
     assert done.ratios[0] > 0
     assert each.target is None
     assert re.match(r".*\d+ steps, theirs \d+", done.verdict)
-    short = Recipe(MODERN, TrainingConfig(num_steps=3))
-    never = littletown.race(short, itertools.repeat(batch), lambda model: False)
+    short = TrainingConfig(num_steps=3)
+    never = littletown.race(GPT(MODERN), short, batches, candidates, lambda model: False)
     assert "not reached" in str(never[0])
 
 

@@ -4,37 +4,42 @@ import dataclasses
 import json
 import math
 import re
-from collections import Counter
+from collections import defaultdict
 
 import pytest
 import torch
 
+from gptbook.evaluation import IGNORED
+from gptbook.littletown.stories import State, follow
 from gptbook.model import GPT
 from gptbook.models import NAMES, load
 from gptbook.tokenizer import END_OF_TEXT, Tokenizer
-from gptbook.world import World, words_of
+from gptbook.world import END_OF_STORY, World, words_of
 from tools.make_models import (
-    LESSON_SEED,
+    BACKWARD_HEADS,
+    HELD_OUT_SEED,
     MODELS,
+    SAMPLING_SEED,
+    SEEDS_PER_LESSON,
     SHAPE,
     TOKENIZER_SEED,
     TRAINING_SEED,
     Lesson,
+    Row,
+    Writer,
     all_batches,
     answer,
     card,
-    decided_tokens,
-    lesson_batches,
     measure,
     pad,
     prepare_start,
-    question_tokens,
     recipes,
     story_batches,
     story_losses,
     widen,
     write_stories,
 )
+from tools.readers import NUMBERS, READERS, readings
 
 FRESH_SEED = 9_000_000  # stories that were used for nothing before
 models = pytest.mark.parametrize("name", NAMES)
@@ -115,131 +120,170 @@ def test_the_tokenizer_learned_from_stories_that_the_model_is_not_measured_on(fr
     assert TOKENIZER_SEED + 20_000 < FRESH_SEED
 
 
+def odds_of(targets, tokenizer):
+    """Part targets into the odds of the next token and what the readers are to say."""
+    return targets.split([tokenizer.vocab_size, len(READERS)], dim=-1)
+
+
 def test_batches_hold_whole_stories_and_predict_nothing_behind_them(world):
     _, tokenizer = load("littletown")
     end = tokenizer.special_tokens[END_OF_TEXT]
-    batches = story_batches(world, tokenizer, size=4, first_seed=7, pool=2)
+    batches = story_batches(world, tokenizer, 4, 7, pool=2)
     drawn = [next(batches) for _ in range(2)]
     texts = []
     for token_ids, targets in drawn:
         assert (token_ids[:, 0] == end).all()
-        for row in targets:
-            ids = row[row >= 0].tolist()
-            assert ids[-1] == end
-            texts.append(tokenizer.decode(ids[:-1]))
+        odds, _ = odds_of(targets, tokenizer)
+        assert odds.shape[:2] == token_ids.shape
+        for ids, predicted in zip(token_ids, odds[..., 0] != IGNORED, strict=True):
+            length = int(predicted.sum())
+            assert predicted[:length].all()
+            texts.append(tokenizer.decode(ids[1:length].tolist()))
     assert sorted(texts) == sorted(world.sample(7 + index).text for index in range(8))
 
 
 @pytest.mark.parametrize("cuts_words", [False, True])
-def test_what_a_story_decides_is_found_token_by_token(world, cuts_words):
+def test_a_row_is_the_story_and_tells_what_can_be_read(world, cuts_words):
     _, tokenizer = load("littletown")
     if cuts_words:
-        tokenizer = Tokenizer.train([world.sample(0).text], vocab_size=280)
+        text = world.sample(0).text
+        tokenizer = Tokenizer.train([text], vocab_size=280, special_tokens=[END_OF_TEXT])
+    writer = Writer(tokenizer)
     for seed in range(40):
         story = world.sample(seed)
-        tokens = list(decided_tokens(tokenizer, story.sentences))
-        assert [token for token, _ in tokens] == tokenizer.encode_ordinary(story.text)
-        decided = "".join(tokenizer.decode([token]) for token, is_so in tokens if is_so).split()
-        kinds = zip(words_of(story.text), world.kinds(story.text), strict=True)
-        assert decided == [word for word, kind in kinds if kind == "memory"]
+        row = writer.row(story.sentences)
+        assert row.token_ids[1:-1] == tokenizer.encode_ordinary(story.text)
+        assert {row.token_ids[0], row.token_ids[-1]} == {writer.end}
+        expected, state = [], State()
+        for sentence in story.sentences:
+            for word, reader, told in readings(state, sentence):
+                expected.append((words_of(sentence.text)[: word + 1], *NUMBERS[reader, told]))
+            state = follow(state, sentence)
+        found = []
+        for place, reader, told in row.readings:
+            before = tokenizer.decode(row.token_ids[1 : place + 1])
+            words = words_of(re.split(r"(?<=[.?]) ", before)[-1])
+            found.append((words, reader, told))
+        assert found == expected
 
 
-def spoken(tokenizer, batch):
-    """Give of each row its text and what is predicted, the words foretold in braces."""
-    end = tokenizer.special_tokens[END_OF_TEXT]
-    for row, goals in zip(*(ids.tolist() for ids in batch), strict=True):
-        ids = row[1:]
-        while ids[-1] == 0:  # padding
-            ids.pop()
-        told = ""
-        for goal, token in zip(goals, [*ids, end], strict=False):
-            if goal >= 0:
-                word = tokenizer.decode([goal])
-                told += word if goal == token else f"{{{word}}}"
-        yield tokenizer.decode(ids), told
-
-
-@pytest.mark.parametrize("share", [0.0, 1e-9, 1.0])
-def test_a_lesson_asks_everything_and_predicts_what_is_decided(world, share):
+def test_odds_are_those_of_the_town_word_by_word(world):
     _, tokenizer = load("littletown")
-    lesson = Lesson(1, None, share, stories_per_step=2)
-    batches = lesson_batches(world, tokenizer, lesson, LESSON_SEED, pool=3, longest=2_000)
-    texts = dict(pair for _ in range(3) for pair in spoken(tokenizer, next(batches)))
-    for seed in range(LESSON_SEED, LESSON_SEED + 6):
-        story = world.sample(seed)
-        [(text, told)] = [pair for pair in texts.items() if pair[0].startswith(story.text)]
-        pairs = world.questions(story.text)
-        assert len(text) == len(story.text) + sum(len(q) + len(a) + 2 for q, a in pairs)
-        assert all(f" {question} {reply}" in text for question, reply in pairs)
-        assert all(f" {reply}" in told for _, reply in pairs)
-        assert told.count("{") == len(pairs)
-        kinds = zip(words_of(story.text), world.kinds(story.text), strict=True)
-        decided = [word for word, kind in kinds if kind == "memory"]
-        if share == 0:
-            pairs.sort(key=lambda pair: text.rindex(" ".join(pair)))  # not in the story
-            assert re.sub(r"{.*?}", "", told) == "".join(f" {reply}" for _, reply in pairs)
-        elif share < 1:
-            assert told.replace("{", " {").split()[: len(decided)] == decided
-        else:
-            assert told.startswith(story.text)
-            assert told.endswith(END_OF_TEXT)
+    writer = Writer(tokenizer)
+    for seed in range(6):
+        row = writer.row(world.sample(seed).sentences)
+        found = defaultdict(dict)
+        for place, token, probability in row.odds:
+            found[place][token] = found[place].get(token, 0.0) + probability
+        assert found.keys() == set(range(len(row.token_ids) - 1))
+        for place, odds in found.items():
+            text = tokenizer.decode(row.token_ids[1 : place + 1])
+            expected = defaultdict(float)
+            for word, probability in world.next_word_probabilities(text).items():
+                glued = place == 0 or word in ",.?"
+                ids = tokenizer.encode_ordinary(word if glued else f" {word}")
+                expected[writer.end if word == END_OF_STORY else ids[0]] += probability
+            assert odds == pytest.approx(expected)
 
 
-@pytest.mark.parametrize(
-    ("question", "answer", "asked", "foretold"),
-    [
-        ("What is the job of Mia?", "She is a baker.", " Mia", " baker"),
-        ("How does Tom feel?", "He feels happy.", " Tom", " happy"),
-        ("Where is the kite?", "It is on the beach.", " kite", " beach"),
-        ("Where is the kite?", "Tom has it.", " kite", " Tom"),
-        ("Who had the kite first?", "Mia had it first.", " kite", " Mia"),
-    ],
-)
-def test_where_a_question_says_of_whom_the_answer_is_foretold(question, answer, asked, foretold):
+def test_the_pieces_of_a_word_are_sure_once_it_has_begun():
+    tokenizer = Tokenizer.train(["a kite"], vocab_size=257, special_tokens=[END_OF_TEXT])
+    writer = Writer(tokenizer)
+    row = Row([writer.end], [], [])
+    writer.write(row, "a", {"a": 0.25, "the": 0.75})
+    writer.write(row, "kite", {"kite": 0.5, "bag": 0.5})
+    pieces = tokenizer.encode_ordinary(" kite")
+    assert len(pieces) > 2
+    first = {tokenizer.encode_ordinary(" kite")[0], tokenizer.encode_ordinary(" bag")[0]}
+    assert {token for place, token, _ in row.odds if place == 1} == first
+    assert sum(odds for place, _, odds in row.odds if place == 1) == 1
+    assert row.odds[-len(pieces) + 1 :] == [
+        (place, token, 1.0) for place, token in enumerate(pieces[1:], 2)
+    ]
+
+
+def test_behind_a_story_only_answers_are_predicted(world):
     _, tokenizer = load("littletown")
-    tokens = question_tokens(tokenizer, question, answer)
-    assert tokenizer.decode([token for token, _, _ in tokens]) == f" {question} {answer}"
-    [(place, ahead)] = [(i, ahead) for i, (_, ahead, _) in enumerate(tokens) if ahead >= 0]
-    assert tokenizer.decode([tokens[place][0]]) == asked
-    assert tokenizer.decode([ahead]) == foretold
-    assert tokenizer.decode([token for token, _, counts in tokens if counts]) == f" {answer}"
+    batches = story_batches(world, tokenizer, 2, 5, num_questions=3, pool=3)
+    stories = [world.sample(seed) for seed in range(5, 11)]
+    for token_ids, targets in [next(batches) for _ in range(3)]:
+        odds, _ = odds_of(targets, tokenizer)
+        for row, each in zip(token_ids.tolist(), odds, strict=True):
+            text = tokenizer.decode([token for token in row[1:] if token])
+            [story] = [story for story in stories if text.startswith(story.text)]
+            asked = [f"{q} {a}" for q, a in world.questions(story.text)]
+            behind = text.removeprefix(story.text)
+            pairs = sorted((p for p in asked if f" {p}" in behind), key=behind.index)
+            assert len(pairs) == 3
+            assert len(behind) == sum(len(pair) + 1 for pair in pairs)
+            start = len(tokenizer.encode_ordinary(story.text))
+            told = [row.argmax().item() for row in each[start:] if row[0] != IGNORED]
+            assert tokenizer.decode(told) == "".join(f" {p.partition('? ')[2]}" for p in pairs)
+            assert (each[:start, 0] != IGNORED).all()
 
 
-def test_a_lesson_may_tell_only_the_beginning_of_a_story(world):
+def test_targets_are_probabilities_or_nothing(world):
     _, tokenizer = load("littletown")
-    lesson = Lesson(1, (1, 2), 1.0, stories_per_step=20)
-    batch = next(lesson_batches(world, tokenizer, lesson, first_seed=0, pool=1))
-    lengths = Counter(text.partition("?")[0].count(". ") for text, _ in spoken(tokenizer, batch))
-    assert set(lengths) == {1, 2}
+    _, targets = next(story_batches(world, tokenizer, 6, 0, num_questions=1, pool=1))
+    odds, _ = odds_of(targets, tokenizer)
+    predicted = odds[..., 0] != IGNORED
+    assert 0.8 < predicted.float().mean() < 1
+    torch.testing.assert_close(odds[predicted].sum(dim=-1), torch.ones(int(predicted.sum())))
+    assert (odds[~predicted] == IGNORED).all()
 
 
-def test_a_beginning_as_long_as_the_story_leaves_its_own_question_out(world):
+def test_readings_stand_at_their_tokens_in_a_batch(world):
     _, tokenizer = load("littletown")
-    lesson = Lesson(1, (99, 99), 1.0, stories_per_step=4)
-    batch = next(lesson_batches(world, tokenizer, lesson, first_seed=0, pool=1, longest=2_000))
-    for text, _ in spoken(tokenizer, batch):
-        questions = re.findall(r"[A-Z][^.?]*\?", text)
-        assert len(questions) > 3
-        assert len(set(questions)) == len(questions)
+    token_ids, targets = next(story_batches(world, tokenizer, 6, 0, pool=1))
+    _, answers = odds_of(targets.long(), tokenizer)
+    names = list(READERS)
+    whose, looks = (answers[..., names.index(name)] for name in ("who", "look"))
+    spoken = 0
+    for row, place in (whose >= 0).nonzero().tolist():
+        word = tokenizer.decode([token_ids[row, place]]).strip()
+        named = READERS["who"].candidates[whose[row, place]]
+        assert word in {named, "She", "He"}
+        spoken += word == named
+    assert spoken > 40
+    for row, place in (looks >= 0).nonzero().tolist():
+        text = tokenizer.decode(token_ids[row].tolist())
+        noun = tokenizer.decode([token_ids[row, place]])
+        assert f" {READERS['look'].candidates[looks[row, place]]}{noun}" in text
 
 
-def test_a_lesson_is_no_longer_than_the_model_reads(world):
+def test_the_longest_rows_fit_in_the_context(world):
+    writer = Writer(load("littletown")[1])
+    most = max(lesson.num_questions for lesson in recipes(500)["littletown"].lessons)
+    longest = sorted((world.sample(seed) for seed in range(3_000)), key=lambda s: -len(s.text))[:20]
+    for story in longest:
+        pairs = sorted(world.questions(story.text), key=lambda pair: -len("".join(pair)))
+        row = writer.row(story.sentences, pairs[:most])
+        assert len(row.token_ids) < SHAPE["context_length"] - 40
+
+
+def test_lessons_follow_each_other_with_stories_of_their_own(world):
     _, tokenizer = load("littletown")
-    lesson = Lesson(1, None, 0.3, stories_per_step=4)
-    batches = lesson_batches(world, tokenizer, lesson, LESSON_SEED, pool=2, longest=150)
-    widths = [next(batches)[0].shape[1] for _ in range(2)]
-    assert 100 < max(widths) <= 150 < SHAPE["context_length"]
+    lessons = Lesson(2, num_questions=2), Lesson(1, num_questions=1), Lesson(3)
+    recipe = dataclasses.replace(recipes(500)["littletown"], lessons=lessons, stories_per_step=2)
+    drawn = list(all_batches(world, tokenizer, recipe))
+    assert len(drawn) == 6
+    for batch, number in ((drawn[2], 1), (drawn[3], 2)):
+        seed = TRAINING_SEED + number * SEEDS_PER_LESSON
+        questions = lessons[number].num_questions
+        expected = next(story_batches(world, tokenizer, 2, seed, questions))
+        assert all(torch.equal(a, b) for a, b in zip(batch, expected, strict=True))
 
 
-def test_the_lessons_come_first_and_then_the_stories(world):
-    _, tokenizer = load("littletown")
-    lessons = (Lesson(2, (1, 3), 0.0, stories_per_step=3), Lesson(1, None, 0.3))
-    recipe = dataclasses.replace(recipes(500)["littletown"], lessons=lessons, stories_per_step=5)
-    batches = all_batches(world, tokenizer, recipe)
-    drawn = [next(batches)[0] for _ in range(4)]
-    assert [len(token_ids) for token_ids in drawn] == [3, 3, 12, 5]
-    [first] = {len(row) for row in next(story_batches(world, tokenizer, 5, TRAINING_SEED))[0]}
-    assert drawn[3].shape == (5, first)
+@pytest.mark.parametrize("name", ["littletown", "littletown-gpt2"])
+def test_no_story_that_is_measured_was_trained_on(name):
+    recipe = recipes(500)[name]
+    pool = 64 * recipe.stories_per_step
+    for number, lesson in enumerate(recipe.lessons):
+        last = number * SEEDS_PER_LESSON + lesson.num_steps * recipe.stories_per_step + pool
+        assert last < (number + 1) * SEEDS_PER_LESSON
+        used = range(TRAINING_SEED + number * SEEDS_PER_LESSON, TRAINING_SEED + last)
+        assert used.stop <= min(HELD_OUT_SEED, SAMPLING_SEED, FRESH_SEED)
+    assert sum(lesson.num_steps for lesson in recipe.lessons) == recipe.training.num_steps
 
 
 def test_matrices_start_wider_and_norms_do_not():
@@ -275,15 +319,19 @@ def test_a_prepared_model_begins_by_looking_back_and_for_its_like():
     before = first_attention(model, token_ids)
     prepare_start(model)
     after = first_attention(model, token_ids)
-    places = torch.arange(1, 60)
-    assert before[0, places, places - 1].mean() < 0.2
-    assert after[0, places, places - 1].mean() > 0.85
-    others = torch.cat([after[1, 50, :20], after[1, 50, 21:50]])
-    assert after[1, 50, 20] > 4 * others.mean()
-    assert before[1, 50, 20] < 2 * before[1, 50, :50].mean()
-    second = model.blocks[1].attention.query_key_value.weight
-    assert second[:64, 1:].abs().max() == 0  # the head that looks back sees the first channel alone
-    torch.testing.assert_close(second[64:128], second[192:256])
+    for layer, head, distance in BACKWARD_HEADS:
+        weight = model.blocks[layer].attention.query_key_value.weight
+        rows = weight[head * 32 : (head + 1) * 32]
+        assert rows[:, 1:].abs().max() == 0  # it sees the first channel alone
+        if layer == 0:
+            places = torch.arange(distance, 60)
+            assert before[head, places, places - distance].mean() < 0.2
+            assert after[head, places, places - distance].mean() > 0.85
+    for head in (2, 3):
+        others = torch.cat([after[head, 50, :20], after[head, 50, 21:50]])
+        assert after[head, 50, 20] > 3 * others.mean()
+        assert before[head, 50, 20] < 2 * before[head, 50, :50].mean()
+        torch.testing.assert_close(weight[head * 32 :][:32], weight[128 + head * 32 :][:32])
 
 
 def test_the_loss_of_a_story_does_not_depend_on_its_neighbors(world):

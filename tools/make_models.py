@@ -17,56 +17,44 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 from tqdm import tqdm
 
 from gptbook import model as gpt
 from gptbook.attention import CausalSelfAttention
+from gptbook.evaluation import IGNORED
 from gptbook.generation import Sampling, generate
-from gptbook.littletown.next_words import recalled
-from gptbook.littletown.stories import Sentence
+from gptbook.littletown.next_words import advance, begin, next_words
+from gptbook.littletown.stories import Sentence, State, follow
 from gptbook.littletown.wordings import words_of
 from gptbook.model import GPT, GPT2Config, GPTConfig, ModernConfig
 from gptbook.models import NAMES
 from gptbook.tokenizer import END_OF_TEXT, Tokenizer
-from gptbook.training import IGNORED, Batch, TrainingConfig, train
-from gptbook.world import World
+from gptbook.training import Batch, TrainingConfig, train
+from gptbook.world import END_OF_STORY, World
+from tools.readers import NUMBERS, READERS, Tutored, candidate_ids, readings
 
 MODELS = Path(__file__).resolve().parent.parent / "gptbook" / "models"
 
 
-# Which stories serve for what: seeds that never meet.
+# Which stories serve for what: none that is measured is trained on.
 TOKENIZER_SEED, TRAINING_SEED, HELD_OUT_SEED, SAMPLING_SEED = 1_000_000, 0, 2_000_000, 3_000_000
-LESSON_SEED = 4_000_000
+SEEDS_PER_LESSON = 500_000
 
 
 @dataclasses.dataclass(frozen=True)
 class Lesson:
-    """One stage of the lessons with which training begins; `lesson_batches` explains the rest.
-
-    Attributes:
-        num_steps: How long it lasts.
-        sentences: The fewest and the most sentences told of a story; None tells all.
-        share: How many of the words that the story does not decide are predicted; with none of
-            them, those that it decides are not either: only the answers are.
-        stories_per_step: How many stories a batch has.
-    """
+    """One stage of a training: how long it lasts, and how many questions follow each story."""
 
     num_steps: int
-    sentences: tuple[int, int] | None
-    share: float
-    stories_per_step: int = 12
-
-
-LESSONS = (
-    Lesson(150, (1, 3), share=0.0, stories_per_step=24),
-    Lesson(300, (1, 6), share=0.0),
-    Lesson(1_600, None, share=0.3),
-)
+    num_questions: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,34 +63,40 @@ class Recipe:
 
     config: GPTConfig
     training: TrainingConfig
-    lessons: tuple[Lesson, ...] = LESSONS
+    lessons: tuple[Lesson, ...]
     stories_per_step: int = 12
     seed: int = 0
 
 
-SHAPE: dict[str, Any] = {"context_length": 320, "d_model": 128, "num_heads": 2, "num_layers": 4}
+SHAPE: dict[str, Any] = {"context_length": 320, "d_model": 128, "num_heads": 4, "num_layers": 5}
 
-# Heads of a model with rotary positions that begin by looking one token back: (layer, head).
-BACKWARD_HEADS = ((0, 0), (1, 0))
+# Heads of a model with rotary positions that begin by looking back: layer, head, and how far.
+BACKWARD_HEADS = ((0, 0, 1), (0, 1, 2), (1, 0, 1))
 
 
 def recipes(vocab_size: int) -> dict[str, Recipe]:
     """Give the recipe of every model, for the tokenizer's vocabulary."""
+    # What a story asks for is looking back, not knowing much: narrow feed-forward networks do.
+    modern = ModernConfig(vocab_size=vocab_size, d_ff=128, rope_theta=1e7, **SHAPE)
+    classic = GPT2Config(vocab_size=vocab_size, **SHAPE)
+    return {
+        "littletown": lessons_of(modern, num_steps=5_400),
+        "littletown-gpt2": lessons_of(classic, num_steps=4_000),
+    }
+
+
+def lessons_of(config: GPTConfig, num_steps: int) -> Recipe:
+    """Give the recipe of a model: stories with questions behind them, then stories alone."""
     training = TrainingConfig(
-        num_steps=5_650,
+        num_steps=num_steps,
         optimizer="muon",
         learning_rate=5e-3,
         warmup_steps=100,
         final_fraction=0.01,
         weight_decay=0.01,
     )
-    shorter = dataclasses.replace(training, num_steps=4_500)
-    # What a story asks for is looking back, not knowing much: narrow feed-forward networks do.
-    modern = ModernConfig(vocab_size=vocab_size, d_ff=128, rope_theta=1e7, **SHAPE)
-    return {
-        "littletown": Recipe(modern, training),
-        "littletown-gpt2": Recipe(GPT2Config(vocab_size=vocab_size, **SHAPE), shorter),
-    }
+    lessons = Lesson(400, num_questions=3), Lesson(2_400, num_questions=1)
+    return Recipe(config, training, (*lessons, Lesson(num_steps - 2_800)))
 
 
 def prepare_start(model: GPT) -> None:
@@ -121,8 +115,8 @@ def prepare_start(model: GPT) -> None:
     widen(model)
     match_alike(model)
     if isinstance(model.config, ModernConfig):
-        for layer, head in BACKWARD_HEADS:
-            look_back(model, layer, head)
+        for layer, head, distance in BACKWARD_HEADS:
+            look_back(model, layer, head, distance)
 
 
 @torch.no_grad()
@@ -149,12 +143,18 @@ def match_alike(model: GPT, gain: float = 1.5) -> None:
 
 @torch.no_grad()
 def look_back(
-    model: GPT, layer: int, head: int, *, constant: float = 0.3, sharpness: float = 6.0
+    model: GPT,
+    layer: int,
+    head: int,
+    distance: int,
+    *,
+    constant: float = 0.3,
+    sharpness: float = 6.0,
 ) -> None:
-    """Let a head with rotary positions begin by looking at the token before, whatever it is.
+    """Let a head with rotary positions begin by looking so many tokens back, whatever is there.
 
     All embeddings get the same first channel. From it alone the head makes a key, and a query that
-    is the key turned back by one position: they agree best where the key stands one token before.
+    is the key turned back by the distance: they agree best where the key stands so far before.
     The three pairs of channels that turn fastest are enough to tell neighbors apart.
     """
     config = model.config
@@ -172,7 +172,7 @@ def look_back(
     key.zero_()
     value[:, 0] = 0
     for pair in range(3):
-        turn = config.rope_theta ** (-2 * pair / head_dim)
+        turn = distance * config.rope_theta ** (-2 * pair / head_dim)
         query[pair, 0] = size * math.cos(turn)
         query[pair + head_dim // 2, 0] = -size * math.sin(turn)
         key[pair, 0] = size
@@ -193,123 +193,140 @@ def train_tokenizer(world: World, num_stories: int = 10_000) -> Tokenizer:
     return Tokenizer.train(texts, vocab_size=1792, special_tokens=[END_OF_TEXT])
 
 
-LessonToken: TypeAlias = tuple[int, int, bool]
-"""A token, what to foretell after it instead of the next one, and whether it is to be predicted."""
+def tutor(model: GPT, tokenizer: Tokenizer) -> Tutored:
+    """Give a model its readers."""
+    head = model.token_embedding.weight
+    return Tutored(model, model.blocks, head, candidate_ids(tokenizer))
 
 
-def lesson_batches(
-    world: World,
-    tokenizer: Tokenizer,
-    lesson: Lesson,
-    first_seed: int,
-    *,
-    longest: int = SHAPE["context_length"],
-    pool: int = 64,
-) -> Iterator[Batch]:
-    """Draw stories or their beginnings, each followed by all that can be asked, with the answers.
+class Row(NamedTuple):
+    """A story as a model in training sees it.
 
-    Predicted are the answers and the words that the story decides, and of all other words only the
-    lesson's share. Most of what a story pays is for free choices, of which nothing can be learned
-    but their odds; the noise of their gradients drowns that of the rare words for which attention
-    has to look back.
-
-    Where a question says of whom or of what it asks, the word predicted is not the next one, but
-    the one that answers. There the name to look for is at hand; after "She is a" it is four words
-    away, and learning to fetch it and to look for it at once takes many times as long.
-
-    References:
-        Gloeckle et al. (2024), "Better & Faster Large Language Models via Multi-token Prediction",
-        for targets further ahead than the next token. https://arxiv.org/abs/2404.19737
+    Attributes:
+        token_ids: The story between two tokens that end a story.
+        odds: How likely which token comes next: the place, the token, the probability.
+        readings: What can be read where: the place, the reader's number, and its answer's number.
     """
-    shuffle = random.Random(first_seed)
-    end = tokenizer.special_tokens[END_OF_TEXT]
-    size = lesson.stories_per_step
-    for start in itertools.count(first_seed, size * pool):
-        rows = []
-        for seed in range(start, start + size * pool):
-            sentences = world.sample(seed).sentences
-            if lesson.sentences:
-                sentences = sentences[:-2][: shuffle.randint(*lesson.sentences)]
-            tokens: list[LessonToken] = [(end, IGNORED, False)]
-            for token, is_decided in decided_tokens(tokenizer, sentences):
-                tokens.append((token, IGNORED, is_decided and lesson.share > 0))
-            questions = world.questions(" ".join(sentence.text for sentence in sentences))
-            shuffle.shuffle(questions)
-            for question, answer in questions:
-                more = question_tokens(tokenizer, question, answer)
-                if len(tokens) + len(more) <= longest:
-                    tokens += more
-            rows.append([*tokens, (end, IGNORED, lesson.share > 0)])
-        rows.sort(key=len)
-        batches = [rows[first : first + size] for first in range(0, len(rows), size)]
-        shuffle.shuffle(batches)
-        for batch in batches:
-            token_ids, targets = pad([[token for token, _, _ in row] for row in batch])
-            for row, tokens in enumerate(batch):
-                for place, (_, _, counts) in enumerate(tokens[1:]):
-                    if not counts and shuffle.random() >= lesson.share:
-                        targets[row, place] = IGNORED
-                for place, (_, ahead, _) in enumerate(tokens[:-1]):
-                    if ahead != IGNORED:
-                        targets[row, place] = ahead
-            yield token_ids, targets
+
+    token_ids: list[int]
+    odds: list[tuple[int, int, float]]
+    readings: list[tuple[int, int, int]]
 
 
-def decided_tokens(
-    tokenizer: Tokenizer, sentences: Sequence[Sentence]
-) -> Iterator[tuple[int, bool]]:
-    """Give the tokens of a story, each with whether the story decides the word it belongs to."""
-    for index, sentence in enumerate(sentences):
-        words = zip(words_of(sentence.text), recalled(sentence), strict=True)
-        rest, is_decided = "", False
-        for token in tokenizer.encode_ordinary(" " * bool(index) + sentence.text):
-            if not rest:
-                rest, is_decided = next(words)
-            rest = rest.removeprefix(tokenizer.decode([token]).strip())
-            yield token, is_decided
+class Writer:
+    """Writes stories as rows of tokens, with all that is known of them."""
 
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.end = tokenizer.special_tokens[END_OF_TEXT]
+        self.tokens = cache(tokenizer.encode_ordinary)
 
-def question_tokens(tokenizer: Tokenizer, question: str, answer: str) -> list[LessonToken]:
-    """Give the tokens of a question and its answer; what is asked about foretells the answer."""
-    words = answer.rstrip(".").split()
-    telling = words[-1] if words[0] in {"He", "She", "It"} else words[0]
-    beginning = question.rstrip("?").removesuffix(" feel").removesuffix(" first")
-    tokens: list[LessonToken] = [
-        (token, IGNORED, False) for token in tokenizer.encode_ordinary(f" {question}")
-    ]
-    asked = len(tokenizer.encode_ordinary(f" {beginning}")) - 1
-    tokens[asked] = (tokens[asked][0], tokenizer.encode_ordinary(f" {telling}")[0], False)
-    tokens += [(token, IGNORED, True) for token in tokenizer.encode_ordinary(f" {answer}")]
-    return tokens
+    def row(self, sentences: Iterable[Sentence], pairs: Iterable[tuple[str, str]] = ()) -> Row:
+        """Write a story, and questions with their answers behind it.
+
+        Of the questions behind it only the answers are predicted: the town does not say what comes
+        after the end of a story.
+        """
+        row = Row([self.end], [], [])
+        state, sure = State(), {END_OF_STORY: 1.0}
+        for sentence in sentences:
+            strands, ends = begin(state), []
+            for word in words_of(sentence.text):
+                self.write(row, word, next_words(strands))
+                ends.append(len(row.token_ids) - 1)
+                strands = advance(strands, word)
+            for place, reader, answer in readings(state, sentence):
+                row.readings.append((ends[place], *NUMBERS[reader, answer]))
+            state = follow(state, sentence)
+        for question, answer in pairs:
+            sure = {}
+            for word in words_of(question):
+                self.write(row, word, {})
+            for word in words_of(answer):
+                self.write(row, word, {word: 1.0})
+        self.write(row, END_OF_STORY, sure)
+        return row
+
+    def write(self, row: Row, word: str, odds: dict[str, float]) -> None:
+        """Write a word, and how likely it and the others were; the pieces of a word are sure."""
+        place = len(row.token_ids) - 1
+        for candidate, probability in odds.items():
+            row.odds.append((place, self.pieces(candidate, place)[0], probability))
+        first, *rest = self.pieces(word, place)
+        row.token_ids.append(first)
+        for piece in rest:
+            row.odds.append((len(row.token_ids) - 1, piece, 1.0))
+            row.token_ids.append(piece)
+
+    def pieces(self, word: str, place: int) -> list[int]:
+        """Cut a word into tokens; a space stands before it, but not at the start of a story."""
+        if word == END_OF_STORY:
+            return [self.end]
+        return self.tokens(word if place == 0 or word in ",.?" else f" {word}")
 
 
 def all_batches(world: World, tokenizer: Tokenizer, recipe: Recipe) -> Iterator[Batch]:
-    """Give the batches of a whole training: the lessons one after another, then stories."""
+    """Give the batches of a whole training, one lesson after another."""
     for number, lesson in enumerate(recipe.lessons):
-        seed = LESSON_SEED + number * 1_000_000
-        batches = lesson_batches(world, tokenizer, lesson, seed)
+        seed = TRAINING_SEED + number * SEEDS_PER_LESSON
+        batches = story_batches(
+            world, tokenizer, recipe.stories_per_step, seed, lesson.num_questions
+        )
         yield from itertools.islice(batches, lesson.num_steps)
-    yield from story_batches(world, tokenizer, recipe.stories_per_step, TRAINING_SEED)
 
 
 def story_batches(
-    world: World, tokenizer: Tokenizer, size: int, first_seed: int, pool: int = 64
+    world: World,
+    tokenizer: Tokenizer,
+    size: int,
+    first_seed: int,
+    num_questions: int = 0,
+    *,
+    pool: int = 32,
 ) -> Iterator[Batch]:
     """Draw stories without end, in batches of about equal length: one story a row.
 
-    A row begins with the token that ends a story, so that the first word is predicted too.
+    A row begins with the token that ends a story, so that the first word is predicted too. Targets
+    are (rows, tokens, vocab_size + readers): how likely each token is to be the next one, and what
+    each reader is to say.
+
+    The town knows the odds of every next word, and a model that is told them all learns from one
+    story what it would otherwise have to gather from many. Most of what a story pays is for free
+    choices; the word that happened to be drawn says nothing of the others that could have been.
+
+    References:
+        Hinton et al. (2015), "Distilling the Knowledge in a Neural Network", for learning from
+        probabilities. https://arxiv.org/abs/1503.02531
     """
     shuffle = random.Random(first_seed)
-    end = tokenizer.special_tokens[END_OF_TEXT]
+    writer = Writer(tokenizer)
     for start in itertools.count(first_seed, size * pool):
-        rows = [
-            [end, *tokenizer.encode_ordinary(world.sample(seed).text), end]
-            for seed in range(start, start + size * pool)
-        ]
-        rows.sort(key=len)
+        rows = []
+        for seed in range(start, start + size * pool):
+            story = world.sample(seed)
+            pairs = world.questions(story.text) if num_questions else []
+            shuffle.shuffle(pairs)
+            rows.append(writer.row(story.sentences, pairs[:num_questions]))
+        rows.sort(key=lambda row: len(row.token_ids))
         batches = [rows[first : first + size] for first in range(0, len(rows), size)]
         shuffle.shuffle(batches)
-        yield from (pad(batch) for batch in batches)
+        for batch in batches:
+            token_ids, _ = pad([row.token_ids for row in batch])
+            yield token_ids, targets_of(batch, token_ids.shape[1], tokenizer.vocab_size)
+
+
+def targets_of(batch: Sequence[Row], length: int, vocab_size: int) -> Float[Tensor, "B T VR"]:
+    """Say of each token how likely each next one is, and what each reader is to say."""
+    targets = torch.zeros(len(batch), length, vocab_size + len(READERS))
+    targets[..., vocab_size:] = IGNORED
+    for number, row in enumerate(batch):
+        places, tokens, probabilities = zip(*row.odds, strict=True)
+        at = torch.tensor(places), torch.tensor(tokens)
+        targets[number].index_put_(at, torch.tensor(probabilities), accumulate=True)
+        for place, reader, answer in row.readings:
+            targets[number, place, vocab_size + reader] = answer
+    unknown = targets[..., :vocab_size].sum(dim=-1) == 0
+    targets[..., :vocab_size][unknown] = IGNORED
+    return targets
 
 
 def pad(rows: list[list[int]]) -> Batch:
@@ -398,11 +415,17 @@ def make(name: str, num_stories: int = 2000) -> None:
     torch.manual_seed(recipe.seed)
     model = GPT(recipe.config)
     prepare_start(model)
-    batches = all_batches(world, tokenizer, recipe)
+    tutored = tutor(model, tokenizer)
     start, tokens = time.perf_counter(), 0
+
+    def batches() -> Iterator[Batch]:
+        nonlocal tokens
+        for token_ids, targets in all_batches(world, tokenizer, recipe):
+            tokens += int((targets[..., 0] != IGNORED).sum())
+            yield token_ids, targets
+
     with tqdm(total=recipe.training.num_steps, desc=name, unit="step", mininterval=10) as bar:
-        for step in train(model, batches, recipe.training):
-            tokens += step.tokens
+        for step in train(tutored, batches(), recipe.training):
             bar.set_postfix(loss=f"{step.loss:.3f}", refresh=False)
             bar.update()
     minutes = (time.perf_counter() - start) / 60
@@ -414,6 +437,7 @@ def make(name: str, num_stories: int = 2000) -> None:
         "composition": type(recipe.config).__name__,
         "config": dataclasses.asdict(recipe.config),
         "training": dataclasses.asdict(recipe.training),
+        "readers": {name: reader.depth for name, reader in READERS.items()},
         "lessons": [dataclasses.asdict(lesson) for lesson in recipe.lessons],
         "stories_per_step": recipe.stories_per_step,
         "seed": recipe.seed,
@@ -441,13 +465,16 @@ model, tokenizer = load("{name}")
 
 ## How it was trained
 
-`make model` made it: {num_steps:,} steps, most of {stories_per_step} stories, {tokens:,} predicted
-tokens, no story twice, in {minutes} minutes on one thread (torch {torch}, seed {seed}). The first
-{lesson_steps:,} steps are lessons: beginnings of stories and then whole ones, each followed by all
-that can be asked, with the answers, while few of the words that the story does not decide are
-predicted. After that come plain stories. They are those of the seeds from {training_seed:,} on, and
-from {lesson_seed:,} on for the lessons; the tokenizer learned from those from {tokenizer_seed:,}
-on. The weights are stored in half precision. `card.json` holds every number of the recipe.
+`make model` made it: {num_steps:,} steps of {stories_per_step} stories, {tokens:,} predicted
+tokens, no story twice, in {minutes} minutes on one thread (torch {torch}, seed {seed}). It was told
+more than the text. At each word it learned the odds of all next words, which the town knows
+exactly, and not only the one that was drawn. And {readers} linear readers asked its residual stream
+what is so in the story: at a name for the place, the job and the feeling of that person, at the end
+of a sentence for what it changed. What they got wrong flowed back into the model; then they were
+thrown away, and what is stored is a plain GPT. Up to step {lesson_steps:,} questions with their
+answers followed each story, {questions} of them; after that, stories stood alone. They are those of
+the seeds from {training_seed:,} on; the tokenizer learned from those from {tokenizer_seed:,} on.
+The weights are stored in half precision. `card.json` holds every number of the recipe.
 
 ## How good it is
 
@@ -469,9 +496,13 @@ It knows nothing but Littletown, and is meant for nothing but learning from it.
 def card(name: str, facts: dict[str, Any]) -> str:
     """Say in words what `card.json` says in numbers."""
     seeds = {"training_seed": TRAINING_SEED, "tokenizer_seed": TOKENIZER_SEED}
-    seeds["lesson_seed"] = LESSON_SEED
-    seeds["lesson_steps"] = sum(lesson["num_steps"] for lesson in facts["lessons"])
-    flat = facts | facts["config"] | facts["training"] | facts["measured"] | seeds
+    asking = [lesson for lesson in facts["lessons"] if lesson["num_questions"]]
+    counts = {
+        "lesson_steps": sum(lesson["num_steps"] for lesson in asking),
+        "questions": ", then ".join(str(lesson["num_questions"]) for lesson in asking),
+        "readers": len(facts["readers"]),
+    }
+    flat = facts | facts["config"] | facts["training"] | facts["measured"] | seeds | counts
     return CARD.format(**flat | {"name": name})
 
 
