@@ -36,6 +36,7 @@ from tools.make_models import (
     recipes,
     story_batches,
     story_losses,
+    targets_of,
     widen,
     write_stories,
 )
@@ -230,6 +231,13 @@ def test_targets_are_probabilities_or_nothing(world):
     assert 0.8 < predicted.float().mean() < 1
     torch.testing.assert_close(odds[predicted].sum(dim=-1), torch.ones(int(predicted.sum())))
     assert (odds[~predicted] == IGNORED).all()
+
+
+def test_words_that_begin_with_the_same_piece_share_its_odds():
+    row = Row([0, 5, 6], [(0, 5, 0.25), (0, 7, 0.5), (0, 5, 0.25), (1, 6, 1.0)], [])
+    odds = targets_of([row], length=2, vocab_size=8)[0, :, :8]
+    assert odds[0].tolist() == [0, 0, 0, 0, 0, 0.5, 0, 0.5]
+    assert odds[1].tolist() == [0, 0, 0, 0, 0, 0, 1, 0]
 
 
 def test_readings_stand_at_their_tokens_in_a_batch(world):

@@ -11,13 +11,15 @@ from gptbook import model as gpt
 from gptbook.model import GPT
 from gptbook.tokenizer import Tokenizer
 
-NAMES = ("littletown",)
+NAMES = ("littletown", "littletown-gpt2")
 
 
 def load(name: str = "littletown") -> tuple[GPT, Tokenizer]:
     """Load one of the book's models, in float32 and ready to use, with its tokenizer.
 
-    "littletown" is of the modern composition: rotary positions, RMSNorm, SwiGLU.
+    "littletown" is of the modern composition: rotary positions, RMSNorm, SwiGLU. "littletown-gpt2"
+    is of GPT-2's own: learned positions, LayerNorm, GELU; it learned as much as it could in the
+    same time, which is less.
 
     Raises:
         ValueError: If there is no model of that name, or its files are damaged.
