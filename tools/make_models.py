@@ -471,8 +471,8 @@ more than the text. At each word it learned the odds of all next words, which th
 exactly, and not only the one that was drawn. And {readers} linear readers asked its residual stream
 what is so in the story: at a name for the place, the job and the feeling of that person, at the end
 of a sentence for what it changed. What they got wrong flowed back into the model; then they were
-thrown away, and what is stored is a plain GPT. Up to step {lesson_steps:,} each story was followed by
-questions with their answers ({questions}); after that, stories stood alone. They are those of
+thrown away, and what is stored is a plain GPT. Up to step {lesson_steps:,} questions with their
+answers stood behind each story ({questions}); after that, stories stood alone. They are those of
 the seeds from {training_seed:,} on; the tokenizer learned from those from {tokenizer_seed:,} on.
 The weights are stored in half precision. `card.json` holds every number of the recipe.
 
