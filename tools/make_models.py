@@ -106,7 +106,8 @@ def prepare_start(model: GPT) -> None:
     to find that "Ruby" again. Each is of no use without the other, so that from random weights the
     model stood for thousands of steps at any job of the story. Therefore the matrices start as
     wide as a narrow model needs them, every head looks for tokens like its own, and where positions
-    are rotary a head in each of the first two layers looks one token back.
+    are rotary the heads of `BACKWARD_HEADS` look one token back or, for the feeling before the job,
+    two.
 
     References:
         Trockman and Kolter (2023), "Mimetic Initialization of Self-Attention Layers".
@@ -234,8 +235,8 @@ class Writer:
                 self.write(row, word, next_words(strands))
                 ends.append(len(row.token_ids) - 1)
                 strands = advance(strands, word)
-            for place, reader, answer in readings(state, sentence):
-                row.readings.append((ends[place], *NUMBERS[reader, answer]))
+            for number, reader, answer in readings(state, sentence):
+                row.readings.append((ends[number], *NUMBERS[reader, answer]))
             state = follow(state, sentence)
         for question, answer in pairs:
             sure = {}

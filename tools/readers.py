@@ -1,8 +1,8 @@
 """Readers: linear maps that ask a model in training what it knows of whom it reads about.
 
 The next word tells a model late and seldom what it should have noticed. That a nurse is called Luca
-matters ten sentences later, in one story out of twenty; the other nineteen pay for remembering it
-and get nothing. So a small model stands for thousands of steps where no job is bound to any name.
+matters many sentences later, and only in the few stories that come back to it. So a small model
+stands for thousands of steps where no job is bound to any name.
 
 The town knows what is so at each word. While the model trains, readers look into its residual
 stream: at a name for the job of that person, for where they are and what they hold; at the end of
