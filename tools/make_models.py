@@ -51,10 +51,17 @@ SEEDS_PER_LESSON = 500_000
 
 @dataclasses.dataclass(frozen=True)
 class Lesson:
-    """One stage of a training: how long it lasts, and how many questions follow each story."""
+    """One stage of a training.
+
+    Attributes:
+        num_steps: How long it lasts.
+        num_questions: How many questions follow each story.
+        strictness: How much it counts that the model says nothing impossible: see `odds_loss`.
+    """
 
     num_steps: int
     num_questions: int = 0
+    strictness: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +74,11 @@ class Recipe:
     stories_per_step: int = 12
     seed: int = 0
 
+    def lesson(self, step: int) -> Lesson:
+        """Give the lesson to which a step belongs, the first of which is number 1."""
+        ends = itertools.accumulate(lesson.num_steps for lesson in self.lessons)
+        return next(row for row, end in zip(self.lessons, ends, strict=True) if step <= end)
+
 
 SHAPE: dict[str, Any] = {"context_length": 320, "d_model": 128, "num_heads": 4, "num_layers": 5}
 
@@ -77,11 +89,11 @@ BACKWARD_HEADS = ((0, 0, 1), (0, 1, 2), (1, 0, 1))
 def recipes(vocab_size: int) -> dict[str, Recipe]:
     """Give the recipe of every model, for the tokenizer's vocabulary."""
     # What a story asks for is looking back, not knowing much: narrow feed-forward networks do.
-    modern = ModernConfig(vocab_size=vocab_size, d_ff=128, rope_theta=1e7, **SHAPE)
+    modern = ModernConfig(vocab_size=vocab_size, d_ff=64, rope_theta=1e7, **SHAPE)
     classic = GPT2Config(vocab_size=vocab_size, **SHAPE)
     return {
-        "littletown": lessons_of(modern, num_steps=5_400),
-        "littletown-gpt2": lessons_of(classic, num_steps=4_000),
+        "littletown": lessons_of(modern, num_steps=6_600),
+        "littletown-gpt2": lessons_of(classic, num_steps=4_400),
     }
 
 
@@ -95,8 +107,10 @@ def lessons_of(config: GPTConfig, num_steps: int) -> Recipe:
         final_fraction=0.01,
         weight_decay=0.01,
     )
-    lessons = Lesson(400, num_questions=3), Lesson(2_400, num_questions=1)
-    return Recipe(config, training, (*lessons, Lesson(num_steps - 2_800)))
+    lessons = [Lesson(400, num_questions=3, strictness=0.5), Lesson(500, 1, strictness=2.0)]
+    lessons += [Lesson(num_steps // 2 - 900, num_questions=1, strictness=8.0)]
+    lessons += [Lesson(num_steps // 4, strictness=4.0), Lesson(num_steps // 4, strictness=2.0)]
+    return Recipe(config, training, tuple(lessons))
 
 
 def prepare_start(model: GPT) -> None:
@@ -425,8 +439,11 @@ def make(name: str, num_stories: int = 2000) -> None:
             tokens += int((targets[..., 0] != IGNORED).sum())
             yield token_ids, targets
 
-    with tqdm(total=recipe.training.num_steps, desc=name, unit="step", mininterval=10) as bar:
+    num_steps = recipe.training.num_steps
+    with tqdm(total=num_steps, desc=name, unit="step", mininterval=10) as bar:
+        tutored.strictness = recipe.lesson(1).strictness
         for step in train(tutored, batches(), recipe.training):
+            tutored.strictness = recipe.lesson(min(step.number + 1, num_steps)).strictness
             bar.set_postfix(loss=f"{step.loss:.3f}", refresh=False)
             bar.update()
     minutes = (time.perf_counter() - start) / 60

@@ -4,7 +4,7 @@ Chapter 8 reads this file as one reads a map: nothing that happens in the town i
 else. A wording is a sentence in English and the same one in Chinese. Between braces stands what the
 sentence leaves open:
 
-    {A} {B} {C}   a person: A acts, B is acted on, C is talked of
+    {A} {B}       a person: A acts, B is acted on or talked of
     {T} {U}       a thing
     {P}           a place
     {at B}        what the town remembers of B: here, where B is ("in the park")
@@ -77,11 +77,12 @@ KINDS = (
         ),
     ),
     Kind(
-        "somebody elsewhere",
+        "somebody somewhere",
         "next",
         1,
         "AP",
-        new="AP",
+        new="A",
+        any="P",
         moves=("A to P",),
         wordings=(
             ("the {mood} {job} {A} was {at P}.", "{mood}的{job}{A}在{at P}。"),
@@ -91,13 +92,13 @@ KINDS = (
     Kind(
         "somebody here",
         "next",
-        1,
+        2,
         "AP",
         new="A",
         moves=("A to P",),
         wordings=(
             ("the {mood} {job} {A} was also {at P}.", "{mood}的{job}{A}也在{at P}。"),
-            ("the {mood} {job} {A} was {at P}, too.", "同在{at P}的还有{mood}的{job}{A}。"),
+            ("also {at P} was the {mood} {job} {A}.", "同在{at P}的还有{mood}的{job}{A}。"),
         ),
     ),
     # People go about.
@@ -110,10 +111,10 @@ KINDS = (
         needs=("A leaves for P",),
         moves=("A to P",),
         wordings=(
-            ("{A} walked to the {P}.", "{A}走到了{P}。"),
-            ("{A} went to the {P} {way}.", "{A}{way}去了{P}。"),
-            ("{A} hurried to the {P}.", "{A}匆匆赶到了{P}。"),
-            ("{A} took a walk to the {P}.", "{A}散步去了{P}。"),
+            ("{A} walked from the {place A} to the {P}.", "{A}从{place A}走到了{P}。"),
+            ("{A} went from the {place A} to the {P} {way}.", "{A}从{place A}{way}去了{P}。"),
+            ("{A} hurried from the {place A} to the {P}.", "{A}从{place A}匆匆赶到了{P}。"),
+            ("{A} left the {place A} for the {P}.", "{A}离开{place A}去了{P}。"),
         ),
     ),
     Kind(
@@ -148,7 +149,7 @@ KINDS = (
         5,
         "AT",
         new="T",
-        needs=("there is room", "A has empty hands", "A is far from shops"),
+        needs=("T is one of a kind", "A has empty hands", "A is far from shops"),
         moves=("T to A",),
         cheers="A",
         wordings=(
@@ -166,7 +167,7 @@ KINDS = (
         9,
         "AT",
         new="T",
-        needs=("there is room", "A has empty hands", "A is in a shop"),
+        needs=("T is one of a kind", "A has empty hands", "A is in a shop"),
         moves=("T to A",),
         cheers="A",
         wordings=(
@@ -240,31 +241,17 @@ KINDS = (
         ),
     ),
     Kind(
-        "pick up",
-        "event",
-        6,
-        "AT",
-        needs=("A has empty hands", "A sees T"),
-        moves=("T to A",),
-        cheers="A",
-        wordings=(
-            ("{A} picked up the {T}.", "{A}捡起了{T}。"),
-            ("{A} took the {T}.", "{A}拿走了{T}。"),
-            ("{A} saw the {T} and took it.", "{A}看见了{T}，就拿了起来。"),
-        ),
-    ),
-    Kind(
         "fetch",
         "event",
-        5,
+        8,
         "AT",
-        needs=("A has empty hands", "A is far from T"),
+        needs=("A has empty hands", "T is on its own"),
         moves=("A to place of T", "T to A"),
         cheers="A",
         wordings=(
             ("{A} looked for the {T} and found it {at T}.", "{A}四处寻找{T}，在{at T}找到了它。"),
             ("{A} managed to find the {T} {at T}.", "{A}终于在{at T}找到了{T}。"),
-            ("{A} recovered the {T} {at T}.", "{A}在{at T}拿回了{T}。"),
+            ("{A} picked up the {T} {at T}.", "{A}在{at T}捡起了{T}。"),
         ),
     ),
     Kind(
@@ -339,21 +326,22 @@ KINDS = (
         "event",
         8,
         "ABT",
-        needs=("A is with B", "A is far from T"),
+        needs=("A is with B", "T is on its own"),
         wordings=(
             ("{A} told {B} that the {T} was {at T}.", "{A}告诉{B}，{T}在{at T}。"),
             ("{A} said to {B} that the {T} was {at T}.", "{A}对{B}说，{T}在{at T}。"),
         ),
     ),
     Kind(
-        "tell where somebody is",
+        "think of somebody",
         "event",
-        0.8,
-        "ABC",
-        needs=("A is with B", "A is away from C"),
+        1,
+        "AB",
+        needs=("A is away from B",),
         wordings=(
-            ("{A} told {B} that {C} was {at C}.", "{A}告诉{B}，{C}在{at C}。"),
-            ("{A} said to {B} that {C} was {at C}.", "{A}对{B}说，{C}在{at C}。"),
+            ("{A} thought of {B}, who was {at B}.", "{A}想起了{at B}的{B}。"),
+            ("{A} missed {B}, who was {at B}.", "{A}想念{at B}的{B}。"),
+            ("{A} wrote a letter to {B}, who was {at B}.", "{A}给{at B}的{B}写了一封信。"),
         ),
     ),
     # How people get on, and the sky above them.

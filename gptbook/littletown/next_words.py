@@ -119,8 +119,8 @@ def _pieces(
     else:
         fill = choice.saying.fills[wording.number][wording.slots.index(piece)]
         if fill.pool:
-            used = state.used(TYPE[piece.role]) if piece.role else []
-            options = [piece.english(row).split() for row in fill.pool if row not in used]
+            taken = state.taken(TYPE[piece.role]) if piece.role else []
+            options = [piece.english(row).split() for row in fill.pool if row not in taken]
         else:
             options = [piece.english(state.recall(piece, choice, branch)).split()]
     more = partial(_pieces, state, branch, choice, wording, index + 1)

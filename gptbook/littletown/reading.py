@@ -22,7 +22,7 @@ from gptbook.littletown.scenes import (
 )
 from gptbook.littletown.stories import ACTOR, Sentence, State, follow, say, write
 from gptbook.littletown.wordings import DRAWN, TYPE, Slot, Wording, recognize, words_of
-from gptbook.littletown.words import NAMES, PLACES, POOLS, Name, Word
+from gptbook.littletown.words import FOOD, NAMES, PLACES, POOLS, Name, Word
 
 _DANGLING, _UNASKED = "nobody was just named", "nothing was asked"
 _NOT_ASKED = "that is not what was asked"
@@ -256,17 +256,23 @@ def _beside(state: State, a: int, b: int) -> str:
     return f"{whereabouts(state, a)} already, and so is {state.people[b].name.english}"
 
 
+def _another(state: State, category: int) -> str:
+    """Say why nothing more of a category may come."""
+    categories = [category for _, category in state.scene.things]
+    told = fate(state, categories.index(category))
+    purpose = "eat" if category == FOOD else "own"
+    return f"{told}, and a story has one thing to {purpose} at a time"
+
+
 _REASONS: dict[str, Callable[..., str]] = {
-    "there is room": lambda state: f"{fate(state, 0)}, {fate(state, 1)}, and a third is too much",
     "_ leaves for _": lambda state, a, p: f"{whereabouts(state, a)} already",
     "_ is away from _": _beside,
     "_ is with _": _apart,
+    "_ is one of a kind": lambda state, t: _another(state, ~t),
     "_ has empty hands": lambda state, a: fate(state, state.scene.held_by(a)[0]),
     "_ is far from shops": lambda state, a: f"{whereabouts(state, a)}, where things are bought",
     "_ is in a shop": lambda state, a: f"{whereabouts(state, a)}, where nothing is sold",
     "_ holds _": lambda state, a, t: fate(state, t),
-    "_ sees _": lambda state, a, t: f"{whereabouts(state, a)}, but {fate(state, t)}",
-    "_ is far from _": lambda state, a, t: f"{fate(state, t)}, and {whereabouts(state, a)}",
     "_ is food": lambda state, t: f"the {state.things[t].noun.english} is no food",
     "_ is in hand": fate,
     "_ is on its own": fate,
@@ -282,9 +288,12 @@ def _compare(
     for (slot, pool, _), entry in zip(choice.saying.fills[number], entries, strict=True):
         if pool and entry not in pool:
             return state, f"nothing of its kind is called {entry.english}"
+        if pool and slot.role and entry in state.taken(TYPE[slot.role]):
+            return state, f"somebody in the story is called {entry.pronoun!r} already"
         if pool or (known := state.recall(slot, choice, branch)) == entry:
             continue
-        wrong, right = slot.english(entry), slot.english(known)
+        told = slot._replace(attribute="at") if slot.attribute == "place" else slot
+        wrong, right = told.english(entry), told.english(known)
         if slot.attribute == "turn":
             why = "it was raining already" if state.is_raining else "it was not raining"
             return state._replace(is_raining=not state.is_raining), why
@@ -317,7 +326,7 @@ def _believe(state: State, slot: Slot, index: int, entry: Any) -> State:
         rows = list(state.things)
         rows[index] = rows[index]._replace(look=entry)
         return state._replace(things=tuple(rows))
-    if slot.attribute != "at":
+    if slot.attribute not in {"at", "place"}:
         return state
     scene = state.scene
     if entry not in state.places:

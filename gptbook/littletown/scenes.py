@@ -9,10 +9,8 @@ from typing import Any, NamedTuple
 
 from gptbook.littletown.kinds import KINDS, Kind
 from gptbook.littletown.wordings import DRAWN, TYPE, WORDINGS, Slot, Wording, words_of
-from gptbook.littletown.words import FOOD, LOOKS, POOLS
+from gptbook.littletown.words import FOOD, LOOKS, NAMES, POOLS
 
-THIRD_PERSON = 1 / 2
-"""How likely two people are joined by a third."""
 SECOND_EVENT = 3 / 4
 """How likely a part of the day has two events, not one."""
 REACTION = 3 / 5
@@ -21,8 +19,6 @@ SAME_SUBJECT = 2.0
 """How much likelier the person of the last sentence acts again, beside anybody else."""
 WEATHER = 0.2
 """How likely the weather turns, beside anybody's acting."""
-MOST_THINGS = 2
-"""How many things a story keeps track of at a time."""
 
 PARTS = ("morning", "afternoon", "evening")
 
@@ -51,25 +47,23 @@ class Scene(NamedTuple):
         return [thing for thing, (where, _) in enumerate(self.things) if where == person]
 
     def num_used(self, type_: str, number: int) -> int:
-        """Count how many words of a pool are in use."""
+        """Count how many words of a pool nobody and nothing new may have: see `State.taken`."""
         if type_ == "person":
-            return len(self.people)
+            return len(self.people) * len(NAMES) // 2
         if type_ == "place":
             return self.shops.count(bool(number))
         return sum(category == number for _, category in self.things)
 
 
 TESTS: dict[str, Callable[..., bool]] = {
-    "there is room": lambda scene: len(scene.things) < MOST_THINGS,
     "_ leaves for _": lambda scene, a, p: scene.people[a] != p,
     "_ is away from _": lambda scene, a, b: scene.people[a] != scene.people[b],
     "_ is with _": lambda scene, a, b: a != b and scene.people[a] == scene.people[b],
+    "_ is one of a kind": lambda scene, t: all(category != ~t for _, category in scene.things),
     "_ has empty hands": lambda scene, a: not scene.held_by(a),
     "_ is far from shops": lambda scene, a: not scene.shops[scene.people[a]],
     "_ is in a shop": lambda scene, a: scene.shops[scene.people[a]],
     "_ holds _": lambda scene, a, t: scene.things[t][0] == a,
-    "_ sees _": lambda scene, a, t: scene.things[t][0] == ~scene.people[a],
-    "_ is far from _": lambda scene, a, t: ~scene.people[a] != scene.things[t][0] < 0,
     "_ is food": lambda scene, t: scene.things[t][1] == FOOD,
     "_ is in hand": lambda scene, t: scene.things[t][0] >= 0,
     "_ is on its own": lambda scene, t: scene.things[t][0] < 0,
@@ -400,9 +394,7 @@ def ways_on(num_people: int, focus: Focus, clock: Clock) -> Branches:
     if clock.part == OPENING:
         if num_people < 2:
             return ((1.0, Branch("next" if num_people else "first", clock)),)
-        third = THIRD_PERSON if num_people == 2 else 0.0
-        joined = ((third, Branch("next", clock)),) if third else ()
-        return joined + _events(num_people, focus, 1 - third, Clock(0, 1))
+        return _events(num_people, focus, 1.0, Clock(0, 1))
     branches: Branches = ()
     left = 1.0
     if clock.done == 1:

@@ -22,7 +22,17 @@ from gptbook.littletown.scenes import (
     ways_on,
 )
 from gptbook.littletown.wordings import TYPE, Slot, Wording
-from gptbook.littletown.words import POOLS, PRONOUNS, TURNS, WET, Name, Noun, Place, Word
+from gptbook.littletown.words import (
+    NAMES,
+    POOLS,
+    PRONOUNS,
+    TURNS,
+    WET,
+    Name,
+    Noun,
+    Place,
+    Word,
+)
 
 
 class Person(NamedTuple):
@@ -69,6 +79,16 @@ class State(NamedTuple):
         if type_ == "person":
             return [person.name for person in self.people]
         return [thing.noun for thing in self.things] if type_ == "thing" else list(self.places)
+
+    def taken(self, type_: str) -> list[Any]:
+        """List the names, places or nouns that nobody and nothing new may have.
+
+        Two people share no pronoun, so that "he" and "she" always say who is meant.
+        """
+        if type_ != "person":
+            return self.used(type_)
+        pronouns = {person.name.pronoun for person in self.people}
+        return [name for name in NAMES if name.pronoun in pronouns]
 
     def recall(self, slot: Slot, choice: Choice, branch: Branch) -> Any:
         """Look up what stands in a slot that is not free."""
@@ -223,7 +243,7 @@ def _draw(state: State, draw: Callable[[], float]) -> Sentence:
             entries.append(state.recall(slot, choice, branch))
             continue
         entry = _pick(pool, draw)
-        while num_options < len(pool) and entry in state.used(TYPE[slot.role]):
+        while num_options < len(pool) and entry in state.taken(TYPE[slot.role]):
             entry = _pick(pool, draw)
         entries.append(entry)
     return say(branch, probability, choice, number, marker, tuple(entries))

@@ -21,7 +21,7 @@ from gptbook.littletown.words import (
 )
 
 Entry: TypeAlias = Word | Name | Place | Noun
-TYPE = {"A": "person", "B": "person", "C": "person", "T": "thing", "U": "thing", "P": "place"}
+TYPE = {"A": "person", "B": "person", "T": "thing", "U": "thing", "P": "place"}
 DRAWN: dict[str, tuple[tuple[Any, ...], ...]] = {
     "person": (NAMES,),
     "place": PLACES,
@@ -71,6 +71,7 @@ class Slot(NamedTuple):
         return {
             "": NAMES + tuple(PRONOUNS.values()) * (self.role == "A"),
             "at": sum(PLACES, ()),
+            "place": sum(PLACES, ()),
             "she": tuple(PRONOUNS.values()),
             "job": POOLS["job"],
             "feeling": POOLS["mood"] + POOLS["joy"] + POOLS["sorrow"],
