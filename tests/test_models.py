@@ -282,6 +282,13 @@ def test_lessons_follow_each_other_with_stories_of_their_own(world):
         assert all(torch.equal(a, b) for a, b in zip(batch, expected, strict=True))
 
 
+def test_a_step_belongs_to_its_lesson():
+    lessons = Lesson(3, num_questions=2), Lesson(1, strictness=5.0), Lesson(2)
+    recipe = dataclasses.replace(recipes(500)["littletown"], lessons=lessons)
+    expected = [lessons[0]] * 3 + [lessons[1]] + [lessons[2]] * 2
+    assert [recipe.lesson(step) for step in range(1, 7)] == expected
+
+
 @pytest.mark.parametrize("name", ["littletown", "littletown-gpt2"])
 def test_no_story_that_is_measured_was_trained_on(name):
     recipe = recipes(500)[name]

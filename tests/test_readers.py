@@ -14,7 +14,15 @@ from gptbook.model import GPT, ModernConfig
 from gptbook.models import load
 from gptbook.training import TrainingConfig, train
 from gptbook.world import World, words_of
-from tools.readers import NOTHING, NUMBERS, READERS, Tutored, candidate_ids, readings
+from tools.readers import (
+    NOTHING,
+    NUMBERS,
+    READERS,
+    Tutored,
+    candidate_ids,
+    odds_loss,
+    readings,
+)
 
 
 @pytest.fixture(scope="module")
@@ -215,6 +223,55 @@ def test_with_nothing_to_read_it_is_the_loss_of_the_odds():
     targets[..., 1792:] = IGNORED
     expected = plain_loss(tutor, token_ids, targets)
     torch.testing.assert_close(tutor.loss(token_ids, targets), expected)
+
+
+def odds_and_logits():
+    """Odds of some tokens, of which each place has impossible ones; and what a model says."""
+    torch.manual_seed(1)
+    odds = torch.rand(5, 9, dtype=torch.float64) * (torch.rand(5, 9) < 0.6)
+    odds[:, 0], odds[:, 1] = 0.5, 0
+    return odds / odds.sum(dim=-1, keepdim=True), torch.randn(5, 9, dtype=torch.float64)
+
+
+def gradient(loss, logits):
+    logits = logits.clone().requires_grad_()
+    loss(logits).backward()
+    return logits.grad
+
+
+def test_strictness_draws_probability_from_what_is_impossible_and_no_more():
+    odds, logits = odds_and_logits()
+
+    def impossible(logits):
+        possible = logits.softmax(dim=-1).masked_fill(odds == 0, 0).sum(dim=-1)
+        return -possible.log().mean()
+
+    strict = gradient(lambda x: odds_loss(x, odds, 3.0), logits)
+    plain = gradient(lambda x: odds_loss(x, odds, 0.0), logits)
+    torch.testing.assert_close(plain, gradient(lambda x: F.cross_entropy(x, odds), logits))
+    torch.testing.assert_close(strict, plain + 3 * gradient(impossible, logits))
+    assert gradient(impossible, logits)[odds == 0].min() > 0
+
+
+def test_the_best_model_stays_the_best_one_however_strict():
+    odds, _ = odds_and_logits()
+    best = odds.log().clamp(min=-60)
+    assert gradient(lambda x: odds_loss(x, odds, 100.0), best).abs().max() < 1e-12
+
+
+def test_a_tutor_is_as_strict_as_it_is_told():
+    tutor = tutored()
+    token_ids, targets = one_batch()
+    targets[..., 3:1792] *= targets[..., 0, None] == IGNORED  # only three tokens are possible
+    targets[..., 1792:] = IGNORED
+    predicted = targets[..., 0] != IGNORED
+    odds, logits = targets[predicted][:, :1792], tutor.model(token_ids)[predicted]
+    losses = []
+    for strictness in (0.0, 2.0):
+        tutor.strictness = strictness
+        losses.append(tutor.loss(token_ids, targets))
+        torch.testing.assert_close(losses[-1], odds_loss(logits, odds, strictness))
+    assert losses[1] > losses[0]
 
 
 def test_what_readers_get_wrong_teaches_the_blocks_below_them():
