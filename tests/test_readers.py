@@ -47,11 +47,14 @@ def test_the_first_sentences_of_a_story_are_read_word_by_word():
     rows = list(told(World().sample(3)))
     words, _, found = rows[0]
     assert " ".join(words) == "On a cloudy morning , the bored teacher Mia was at the pool ."
+    nothing = dict.fromkeys(
+        ("thing to own", "who owns it", "thing to eat", "who may eat it"), NOTHING
+    )
     changed = {"person changed": "Mia", "new feeling": "bored", "new place": "pool"}
     assert found == {
         8: {"who": "Mia", "job": "teacher", "feeling": "bored"},
         12: {"about": "Mia"},
-        13: changed | {"subject": NOTHING},
+        13: changed | {"subject": NOTHING} | nothing,
     }
     words, _, found = rows[1]
     assert " ".join(words) == "In the workshop was the restless driver Hugo ."
@@ -149,6 +152,32 @@ def test_what_a_sentence_says_of_itself_agrees_with_what_is_read(stories):
             seen[kind] += 1
     assert len(seen) == 9
     assert min(seen.values()) > 10
+
+
+def test_the_end_of_a_sentence_says_how_things_stand_by_the_answers_to_all_questions(stories):
+    world, seen = World(), Counter()
+    for story in stories[:60]:
+        for number, (words, _, found) in enumerate(told(story)):
+            standing = found.get(len(words) - 1, {})
+            if "all together" not in standing:
+                continue
+            prefix = " ".join(sentence.text for sentence in story.sentences[: number + 1])
+            answers = dict(world.questions(prefix))
+            nouns = {words_of(row)[3] for row in answers if row.startswith("Where is the ")}
+            assert nouns == {standing["thing to own"], standing["thing to eat"]} - {NOTHING}
+            for thing, owner in (
+                ("thing to own", "who owns it"),
+                ("thing to eat", "who may eat it"),
+            ):
+                who = answers.get(f"Who has the {standing[thing]}?", f"{NOTHING} has it.")
+                assert who == f"{standing[owner]} has it."
+                seen[owner, standing[owner] != NOTHING] += 1
+            places = {answer.partition(" is ")[2] for row, answer in answers.items()
+                      if re.fullmatch(r"Where is [A-Z]\w+\?", row)}  # fmt: skip
+            assert (len(places) == 1) == (standing["all together"] == "together")
+            seen[len(places)] += 1
+    assert len(seen) == 6
+    assert min(seen.values()) > 20
 
 
 def test_the_next_pronoun_means_whom_the_end_of_a_sentence_named(stories):

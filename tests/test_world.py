@@ -30,7 +30,7 @@ OPENING = (
     "One sunny morning, the shy baker Mia was in the park. The calm pilot Tom was also in the park."
 )
 MORNING = "Mia found a red kite near a stone. She was happy. Mia gave the kite to Tom."
-AFTERNOON = "At noon, Tom walked to the beach. He lost the kite on the beach."
+AFTERNOON = "At noon, Tom went for a walk and ended up on the beach. He lost the kite on the beach."
 EVENING = "That evening, it began raining."
 STORY = f"{OPENING} {MORNING} {AFTERNOON} {EVENING} Where is the kite? It is on the beach."
 
@@ -351,8 +351,8 @@ def test_the_story_told_by_hand_has_no_fault():
         ("gave the kite", "gave the drum", (4, "contradiction", "there is no drum in the story")),
         ("He lost the kite", "She lost the kite", (6, "contradiction", "says 'he', not 'she'")),
         ("on the beach. That", "in the park. That", (6, "contradiction", "Tom is on the beach")),
-        ("Tom walked", "Mia walked", (6, "contradiction", "Mia cannot lose now: Tom has the kite")),
-        ("walked to the beach", "walked to the park", (5, "contradiction", "Tom is in the park")),
+        ("Tom went", "Mia went", (6, "contradiction", "Mia cannot lose now: Tom has the kite")),
+        ("up on the beach", "up in the park", (6, "contradiction", "Tom is in the park, not on")),
         ("It is on the beach", "It is in the park", (9, "contradiction", "not in the park")),
         ("It is on the beach", "Tom has it", (9, "contradiction", "the kite is on the beach")),
         (
@@ -368,11 +368,19 @@ def test_the_story_told_by_hand_has_no_fault():
         ("At noon", "That evening", (5, "contradiction", "the first event of the afternoon can")),
         ("the calm pilot Tom", "the calm pilot Mia", (1, "contradiction", "Mia is in the story")),
         ("the calm pilot Tom", "the calm pilot Ivy", (1, "contradiction", "called 'she' already")),
-        ("At noon, Tom", "At noon, Mia found a red drum near a wall. Tom", (5, "language", "no such")),
+        (
+            "At noon, Tom",
+            "At noon, Mia found a red drum near a wall. Tom",
+            (5, "language", "no such"),
+        ),
         (
             "At noon, Tom",
             "At noon, Mia found a red drum in a box. Tom",
-            (5, "contradiction", "Mia cannot find now: Tom has the kite, and a story has one thing"),
+            (
+                5,
+                "contradiction",
+                "Mia cannot find now: Tom has the kite, and a story has one thing",
+            ),
         ),
         ("Mia found", "Mia found found", (2, "language", "no such sentence")),
         ("a red kite", "a tasty kite", (2, "contradiction", "nothing of its kind is called tasty")),
@@ -397,7 +405,8 @@ def test_a_fault_is_named_where_it_is(old, new, fault):
 
 def test_giving_what_somebody_else_has_is_told_with_who_has_it():
     text = STORY.replace(
-        "At noon, Tom walked to the beach. He", "At noon, Mia hid the kite in the park. Tom"
+        "At noon, Tom went for a walk and ended up on the beach. He",
+        "At noon, Mia hid the kite in the park. Tom",
     )
     assert faults(text)[0] == (5, "contradiction", "Mia cannot leave now: Tom has the kite")
 
@@ -526,7 +535,7 @@ def test_kinds_tell_memory_from_choice_and_grammar():
     kinds = dict(zip(words_of(STORY), WORLD.kinds(STORY), strict=True))  # the last of each word
     assert len(WORLD.kinds(STORY)) == len(words_of(STORY))
     expected = {"Tom": "memory", "kite": "memory", "beach": "memory", "on": "memory"}
-    expected |= {"red": "choice", "walked": "choice", "stone": "grammar", "noon": "choice"}
+    expected |= {"red": "choice", "went": "choice", "stone": "grammar", "noon": "choice"}
     expected |= {"the": "grammar", ".": "grammar", "began": "memory", "raining": "grammar"}
     assert {word: kinds[word] for word in expected} == expected
     first = WORLD.kinds(STORY)[:12]

@@ -92,8 +92,8 @@ def recipes(vocab_size: int) -> dict[str, Recipe]:
     modern = ModernConfig(vocab_size=vocab_size, d_ff=64, rope_theta=1e7, **SHAPE)
     classic = GPT2Config(vocab_size=vocab_size, **SHAPE)
     return {
-        "littletown": lessons_of(modern, num_steps=6_600),
-        "littletown-gpt2": lessons_of(classic, num_steps=4_400),
+        "littletown": lessons_of(modern, num_steps=7_200),
+        "littletown-gpt2": lessons_of(classic, num_steps=4_800),
     }
 
 
@@ -107,10 +107,13 @@ def lessons_of(config: GPTConfig, num_steps: int) -> Recipe:
         final_fraction=0.01,
         weight_decay=0.01,
     )
-    lessons = [Lesson(400, num_questions=3, strictness=0.5), Lesson(500, 1, strictness=2.0)]
-    lessons += [Lesson(num_steps // 2 - 900, num_questions=1, strictness=8.0)]
-    lessons += [Lesson(num_steps // 4, strictness=4.0), Lesson(num_steps // 4, strictness=2.0)]
-    return Recipe(config, training, tuple(lessons))
+    lessons = (
+        Lesson(400, num_questions=3, strictness=0.5),
+        Lesson(500, num_questions=1, strictness=2.0),
+        Lesson(1_600, num_questions=1, strictness=4.0),
+        Lesson(num_steps - 2_500, strictness=4.0),
+    )
+    return Recipe(config, training, lessons)
 
 
 def prepare_start(model: GPT) -> None:

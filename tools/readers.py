@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from gptbook.evaluation import IGNORED
 from gptbook.littletown.stories import Sentence, State, follow
 from gptbook.littletown.wordings import TYPE, Slot, words_of
-from gptbook.littletown.words import LOOKS, NAMES, PLACES, POOLS, THINGS
+from gptbook.littletown.words import FOOD, LOOKS, NAMES, PLACES, POOLS, THINGS
 from gptbook.tokenizer import END_OF_TEXT, Tokenizer
 
 NOTHING = ""
@@ -88,6 +88,12 @@ READERS = {
     "thing told of": Reader(2, _NOUNS),
     "new holder": Reader(2, (*_NAMES, NOTHING)),
     "new place": Reader(2, (*_PLACES, NOTHING)),
+    # And how things stand after it, for whatever comes next.
+    "thing to own": Reader(3, (*_NOUNS, NOTHING)),
+    "who owns it": Reader(3, (*_NAMES, NOTHING)),
+    "thing to eat": Reader(3, (*_NOUNS, NOTHING)),
+    "who may eat it": Reader(3, (*_NAMES, NOTHING)),
+    "all together": Reader(4, ("together", NOTHING)),
 }
 """All readers, from what one block can know to what takes a chain of them."""
 
@@ -150,7 +156,7 @@ def readings(state: State, sentence: Sentence) -> Iterator[Reading]:
             told = _of_thing(then, nouns.index(entry) if is_new else cast[role])
             yield from (Reading(word - 1, *row) for row in told.items())
     if sentence.choice.kind.group not in {"question", "answer"}:
-        told = _changes(state, after, sentence)
+        told = _changes(state, after, sentence) | _standing(after)
         yield from (Reading(word - 1, *row) for row in told.items())
 
 
@@ -233,6 +239,19 @@ def _changes(before: State, after: State, sentence: Sentence) -> dict[str, str]:
                 known = _of_thing(after, index)
                 told["new holder"] = known["holder"]
                 told["new place"] = known["where it lies"] or told["new place"]
+    return told
+
+
+def _standing(state: State) -> dict[str, str]:
+    """Say which things there are, who has them, and whether two people are in one place."""
+    told = dict.fromkeys(("thing to own", "who owns it", "thing to eat", "who may eat it"), NOTHING)
+    for thing, (where, category) in zip(state.things, state.scene.things, strict=True):
+        eaten = category == FOOD
+        told["thing to eat" if eaten else "thing to own"] = thing.noun.english
+        if where >= 0:
+            told["who may eat it" if eaten else "who owns it"] = state.people[where].name.english
+    if len(state.people) == 2:
+        told["all together"] = "together" if len(set(state.scene.people)) == 1 else NOTHING
     return told
 
 

@@ -108,13 +108,12 @@ KINDS = (
         2,
         "AP",
         any="P",
-        needs=("A leaves for P",),
         moves=("A to P",),
         wordings=(
-            ("{A} walked from the {place A} to the {P}.", "{A}从{place A}走到了{P}。"),
-            ("{A} went from the {place A} to the {P} {way}.", "{A}从{place A}{way}去了{P}。"),
-            ("{A} hurried from the {place A} to the {P}.", "{A}从{place A}匆匆赶到了{P}。"),
-            ("{A} left the {place A} for the {P}.", "{A}离开{place A}去了{P}。"),
+            ("{A} went for a walk and ended up {at P}.", "{A}出去散步，最后到了{at P}。"),
+            ("{A} set out {way} and ended up {at P}.", "{A}{way}出门，最后到了{at P}。"),
+            ("{A} walked about and came to rest {at P}.", "{A}四处走走，在{at P}歇下了。"),
+            ("{A} went out and spent some time {at P}.", "{A}出了门，在{at P}待了一阵子。"),
         ),
     ),
     Kind(

@@ -265,7 +265,6 @@ def _another(state: State, category: int) -> str:
 
 
 _REASONS: dict[str, Callable[..., str]] = {
-    "_ leaves for _": lambda state, a, p: f"{whereabouts(state, a)} already",
     "_ is away from _": _beside,
     "_ is with _": _apart,
     "_ is one of a kind": lambda state, t: _another(state, ~t),
@@ -292,8 +291,7 @@ def _compare(
             return state, f"somebody in the story is called {entry.pronoun!r} already"
         if pool or (known := state.recall(slot, choice, branch)) == entry:
             continue
-        told = slot._replace(attribute="at") if slot.attribute == "place" else slot
-        wrong, right = told.english(entry), told.english(known)
+        wrong, right = slot.english(entry), slot.english(known)
         if slot.attribute == "turn":
             why = "it was raining already" if state.is_raining else "it was not raining"
             return state._replace(is_raining=not state.is_raining), why
@@ -326,7 +324,7 @@ def _believe(state: State, slot: Slot, index: int, entry: Any) -> State:
         rows = list(state.things)
         rows[index] = rows[index]._replace(look=entry)
         return state._replace(things=tuple(rows))
-    if slot.attribute not in {"at", "place"}:
+    if slot.attribute != "at":
         return state
     scene = state.scene
     if entry not in state.places:

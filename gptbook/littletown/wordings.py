@@ -71,7 +71,6 @@ class Slot(NamedTuple):
         return {
             "": NAMES + tuple(PRONOUNS.values()) * (self.role == "A"),
             "at": sum(PLACES, ()),
-            "place": sum(PLACES, ()),
             "she": tuple(PRONOUNS.values()),
             "job": POOLS["job"],
             "feeling": POOLS["mood"] + POOLS["joy"] + POOLS["sorrow"],
