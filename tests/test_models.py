@@ -219,7 +219,8 @@ def test_behind_a_story_only_answers_are_predicted(world):
             assert len(behind) == sum(len(pair) + 1 for pair in pairs)
             start = len(tokenizer.encode_ordinary(story.text))
             told = [row.argmax().item() for row in each[start:] if row[0] != IGNORED]
-            assert tokenizer.decode(told) == "".join(f" {p.partition('? ')[2]}" for p in pairs)
+            answers = [f" {pair.partition('? ')[2]}" for pair in pairs]
+            assert tokenizer.decode(told) == END_OF_TEXT.join(["", *answers, ""])
             assert (each[:start, 0] != IGNORED).all()
 
 

@@ -241,11 +241,11 @@ class Writer:
     def row(self, sentences: Iterable[Sentence], pairs: Iterable[tuple[str, str]] = ()) -> Row:
         """Write a story, and questions with their answers behind it.
 
-        Of the questions behind it only the answers are predicted: the town does not say what comes
-        after the end of a story.
+        Of the questions behind it only the answers are predicted. Where a question begins, the end
+        of the story is: that is what the town says after an answer.
         """
         row = Row([self.end], [], [])
-        state, sure = State(), {END_OF_STORY: 1.0}
+        state, over = State(), {END_OF_STORY: 1.0}
         for sentence in sentences:
             strands, ends = begin(state), []
             for word in words_of(sentence.text):
@@ -256,12 +256,11 @@ class Writer:
                 row.readings.append((ends[number], *NUMBERS[reader, answer]))
             state = follow(state, sentence)
         for question, answer in pairs:
-            sure = {}
-            for word in words_of(question):
-                self.write(row, word, {})
+            for number, word in enumerate(words_of(question)):
+                self.write(row, word, {} if number else over)
             for word in words_of(answer):
                 self.write(row, word, {word: 1.0})
-        self.write(row, END_OF_STORY, sure)
+        self.write(row, END_OF_STORY, over)
         return row
 
     def write(self, row: Row, word: str, odds: dict[str, float]) -> None:
@@ -489,13 +488,15 @@ model, tokenizer = load("{name}")
 `make model` made it: {num_steps:,} steps of {stories_per_step} stories, {tokens:,} predicted
 tokens, no story twice, in {minutes} minutes on one thread (torch {torch}, seed {seed}). It was told
 more than the text. At each word it learned the odds of all next words, which the town knows
-exactly, and not only the one that was drawn. And {readers} linear readers asked its residual stream
-what is so in the story: at a name for the place, the job and the feeling of that person, at the end
-of a sentence for what it changed. What they got wrong flowed back into the model; then they were
-thrown away, and what is stored is a plain GPT. Up to step {lesson_steps:,} questions with their
-answers stood behind each story ({questions}); after that, stories stood alone. They are those of
-the seeds from {training_seed:,} on; the tokenizer learned from those from {tokenizer_seed:,} on.
-The weights are stored in half precision. `card.json` holds every number of the recipe.
+exactly, and not only the one that was drawn; what it gave to words that are impossible there cost
+it more (`strictness` in `card.json`). And {readers} linear readers asked its residual stream what
+is so in the story: at a name for the place, the job and the feeling of that person, at the end of a
+sentence for what it changed and for who has what. What they got wrong flowed back into the model;
+then they were thrown away, and what is stored is a plain GPT. Up to step {lesson_steps:,}
+questions with their answers stood behind each story ({questions}); after that, stories stood alone.
+They are those of the seeds from {training_seed:,} on; the tokenizer learned from those from
+{tokenizer_seed:,} on. The weights are stored in half precision. `card.json` holds every number of
+the recipe.
 
 ## How good it is
 
@@ -520,7 +521,7 @@ def card(name: str, facts: dict[str, Any]) -> str:
     asking = [lesson for lesson in facts["lessons"] if lesson["num_questions"]]
     counts = {
         "lesson_steps": sum(lesson["num_steps"] for lesson in asking),
-        "questions": ", then ".join(str(lesson["num_questions"]) for lesson in asking),
+        "questions": ", then ".join(dict.fromkeys(str(row["num_questions"]) for row in asking)),
         "readers": len(facts["readers"]),
     }
     flat = facts | facts["config"] | facts["training"] | facts["measured"] | seeds | counts
