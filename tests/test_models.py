@@ -1,6 +1,7 @@
 """The models that come with the book: as good as their cards say, and quick to load."""
 
 import dataclasses
+import itertools
 import json
 import math
 import re
@@ -34,6 +35,7 @@ from tools.make_models import (
     pad,
     prepare_start,
     recipes,
+    reread_batches,
     story_batches,
     story_losses,
     targets_of,
@@ -72,6 +74,14 @@ def test_the_card_is_of_this_model_and_this_town(name, world):
     assert facts["parameters"] == model.num_parameters()
     assert facts["config"]["vocab_size"] == tokenizer.vocab_size
     assert facts["measured"]["entropy"] == pytest.approx(world.entropy, rel=1e-9)
+
+
+def test_the_model_of_the_book_meets_its_bar():
+    measured = facts_of("littletown")["measured"]
+    assert measured["stories"] >= 2_000
+    assert measured["above_floor"] < 0.005
+    assert measured["answers_right"] >= 0.995
+    assert measured["stories_without_fault"] >= 0.99
 
 
 @pytest.mark.slow
@@ -281,6 +291,42 @@ def test_lessons_follow_each_other_with_stories_of_their_own(world):
         questions = lessons[number].num_questions
         expected = next(story_batches(world, tokenizer, 2, seed, questions))
         assert all(torch.equal(a, b) for a, b in zip(batch, expected, strict=True))
+
+
+def test_the_stories_that_were_worst_are_read_again_as_long_as_they_are(world):
+    _, tokenizer = load("littletown")
+    texts = []
+
+    def mistakes():
+        return [float(badness(text)) for text in texts[-1]]
+
+    def badness(text):
+        return text.count("e") + len(text) / 1_000  # as good as any, and no two alike
+
+    batches = reread_batches(world, tokenizer, 2, 40, 0, 1, mistakes, pool=3)
+    hard, num_kept = [], 0
+    for pool in range(5):
+        for _ in range(3):
+            texts.append([tokenizer.decode([i for i in row if i]) for row in next(batches)[0]])
+        fresh = [text.removeprefix(END_OF_TEXT) for batch in texts[-3:] for text in batch]
+        first = 40 + 6 * pool
+        assert sorted(fresh) == sorted(world.sample(first + i).text for i in range(6))
+        expected = sorted(itertools.chain(hard, *texts[-3:]), key=badness)[-2:]
+        texts.append([tokenizer.decode([i for i in row if i]) for row in next(batches)[0]])
+        num_kept += len(set(expected) & set(hard))
+        hard = texts[-1]
+        assert sorted(hard) == sorted(expected)
+    assert num_kept > 2
+
+
+def test_without_word_of_mistakes_nothing_is_read_again(world):
+    _, tokenizer = load("littletown")
+    lessons = (Lesson(20, num_rereads=1),)
+    recipe = dataclasses.replace(recipes(500)["littletown"], lessons=lessons, stories_per_step=1)
+    plain = [batch[0] for batch in all_batches(world, tokenizer, recipe)]
+    again = [batch[0] for batch in all_batches(world, tokenizer, recipe, lambda: [1.0])]
+    assert len({tuple(row[0].tolist()) for row in plain}) == 20
+    assert len({tuple(row[0].tolist()) for row in again}) == 19  # 16 new ones, 1 old, 3 new
 
 
 def test_a_step_belongs_to_its_lesson():

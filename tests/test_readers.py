@@ -120,16 +120,16 @@ def test_what_a_sentence_says_of_itself_agrees_with_what_is_read(stories):
                 at = [word for word in found if "about" in found[word]]
                 assert found[names[0]]["place"] == words[at[0]]
             elif kind == "visit":
-                assert end["new place"] == found[names[1]]["place"] != found[names[0]]["place"]
+                assert end["new place"] == found[names[1]]["place"]
                 assert end["person changed"] == found[names[0]]["who"]
                 assert found[names[0]]["other"] == found[names[1]]["who"]
-                assert found[names[0]]["company"] == NOTHING
             elif kind == "give":
                 assert found[names[0]]["thing in hand"] == words[things[0]] == end["thing told of"]
                 assert found[things[0]]["holder"] == found[names[0]]["who"]
                 assert end["new holder"] == found[names[1]]["who"]
                 assert found[names[1]]["thing in hand"] == NOTHING
-                assert found[names[0]]["company"] == found[names[0]]["other"] == end["new holder"]
+                assert found[names[0]]["other"] == end["new holder"]
+                assert end["new place"] == found[names[1]]["place"]
             elif kind == "trade":
                 assert found[names[0]]["thing in hand"] == words[things[0]]
                 assert found[names[0]]["thing of the other"] == words[things[1]]
@@ -159,7 +159,7 @@ def test_the_end_of_a_sentence_says_how_things_stand_by_the_answers_to_all_quest
     for story in stories[:60]:
         for number, (words, _, found) in enumerate(told(story)):
             standing = found.get(len(words) - 1, {})
-            if "all together" not in standing:
+            if "thing to own" not in standing:
                 continue
             prefix = " ".join(sentence.text for sentence in story.sentences[: number + 1])
             answers = dict(world.questions(prefix))
@@ -172,11 +172,7 @@ def test_the_end_of_a_sentence_says_how_things_stand_by_the_answers_to_all_quest
                 who = answers.get(f"Who has the {standing[thing]}?", f"{NOTHING} has it.")
                 assert who == f"{standing[owner]} has it."
                 seen[owner, standing[owner] != NOTHING] += 1
-            places = {answer.partition(" is ")[2] for row, answer in answers.items()
-                      if re.fullmatch(r"Where is [A-Z]\w+\?", row)}  # fmt: skip
-            assert (len(places) == 1) == (standing["all together"] == "together")
-            seen[len(places)] += 1
-    assert len(seen) == 6
+    assert len(seen) == 4
     assert min(seen.values()) > 20
 
 
@@ -301,6 +297,19 @@ def test_a_tutor_is_as_strict_as_it_is_told():
         losses.append(tutor.loss(token_ids, targets))
         torch.testing.assert_close(losses[-1], odds_loss(logits, odds, strictness))
     assert losses[1] > losses[0]
+
+
+def test_the_mistakes_of_a_row_are_what_it_paid_for_impossible_tokens():
+    tutor = tutored()
+    with pytest.raises(RuntimeError, match="call loss first"):
+        tutor.mistakes()
+    token_ids, targets = one_batch()
+    targets[..., 3:1792] *= targets[..., 0, None] == IGNORED  # only three tokens are possible
+    tutor.loss(token_ids, targets)
+    possible = tutor.model(token_ids).softmax(dim=-1)[..., :3].sum(dim=-1)
+    nats = -possible.log()
+    expected = [nats[0].sum().item(), nats[1, :6].sum().item()]
+    assert tutor.mistakes() == pytest.approx(expected, rel=1e-4)
 
 
 def test_what_readers_get_wrong_teaches_the_blocks_below_them():

@@ -29,7 +29,7 @@ SEEDS = st.integers(min_value=0, max_value=10**9)
 OPENING = (
     "One sunny morning, the shy baker Mia was in the park. The calm pilot Tom was also in the park."
 )
-MORNING = "Mia found a red kite near a stone. She was happy. Mia gave the kite to Tom."
+MORNING = "Mia found a red kite near a stone. She was happy. Mia gave the kite to Tom in the park."
 AFTERNOON = "At noon, Tom went for a walk and ended up on the beach. He lost the kite on the beach."
 EVENING = "That evening, it began raining."
 STORY = f"{OPENING} {MORNING} {AFTERNOON} {EVENING} Where is the kite? It is on the beach."
@@ -95,8 +95,8 @@ def test_a_story_told_by_hand_is_as_likely_as_its_choices_multiplied_by_hand():
 
 
 def weights_of_a_lone_hand():
-    """All that Mia may do: she is outdoors, with Tom, and nobody has anything."""
-    possible = {"walk", "stay", "find", "talk about work", "play", "quarrel"}
+    """All that Mia may do: she is outdoors, there is Tom, and nobody has anything."""
+    possible = {"walk", "visit", "stay", "find", "talk about work", "play", "quarrel"}
     return sum(kind.weight for kind in KINDS if kind.name in possible)
 
 
@@ -349,6 +349,16 @@ def test_the_story_told_by_hand_has_no_fault():
         ("gave the kite to Tom", "gave the kite to Ann", (4, "language", "no such sentence")),
         ("gave the kite to Tom", "gave the kite to Ben", (4, "contradiction", "no Ben in the")),
         ("gave the kite", "gave the drum", (4, "contradiction", "there is no drum in the story")),
+        (
+            "to Tom in",
+            "to Mia in",
+            (4, "contradiction", "cannot give now: that takes somebody else"),
+        ),
+        (
+            "to Tom in the park",
+            "to Tom in the barn",
+            (4, "contradiction", "Tom is in the park, not"),
+        ),
         ("He lost the kite", "She lost the kite", (6, "contradiction", "says 'he', not 'she'")),
         ("on the beach. That", "in the park. That", (6, "contradiction", "Tom is on the beach")),
         ("Tom went", "Mia went", (6, "contradiction", "Mia cannot lose now: Tom has the kite")),
@@ -430,7 +440,7 @@ def test_one_slip_counts_once():
     believed = changed("He lost the kite on the beach", "He lost the kite in the school")
     believed = believed.replace("It is on the beach.", "It is in the school.")
     assert [index for index, *_ in faults(believed)] == [6]
-    lost = changed("Mia gave the kite to Tom.", "Mia gives the kite to Tom.")
+    lost = changed("Mia gave the kite to Tom", "Mia gives the kite to Tom")
     assert [index for index, *_ in faults(lost)] == [4, 6]  # from there on Mia has the kite
 
 
@@ -495,8 +505,8 @@ def test_the_story_told_by_hand_is_known_through_and_through():
     }  # fmt: skip
     assert story.chinese == (
         "一个晴朗的早晨，害羞的面包师米娅在公园里。平静的飞行员汤姆也在公园里。"
-        "米娅在石头旁发现了一只红色的风筝。她很高兴。米娅把风筝给了汤姆。"
-        "中午，汤姆走到了海滩。他在海滩上弄丢了风筝。当晚，下起雨来了。"
+        "米娅在石头旁发现了一只红色的风筝。她很高兴。米娅在公园里把风筝给了汤姆。"
+        "中午，汤姆出去散步，最后到了海滩上。他在海滩上弄丢了风筝。当晚，下起雨来了。"
         "风筝在哪里？它在海滩上。"
     )
 

@@ -17,7 +17,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -57,11 +57,13 @@ class Lesson:
         num_steps: How long it lasts.
         num_questions: How many questions follow each story.
         strictness: How much it counts that the model says nothing impossible: see `odds_loss`.
+        num_rereads: After every 16 batches, how many are made of the stories that it got worst.
     """
 
     num_steps: int
     num_questions: int = 0
     strictness: float = 0.0
+    num_rereads: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,8 +94,8 @@ def recipes(vocab_size: int) -> dict[str, Recipe]:
     modern = ModernConfig(vocab_size=vocab_size, d_ff=64, rope_theta=1e7, **SHAPE)
     classic = GPT2Config(vocab_size=vocab_size, **SHAPE)
     return {
-        "littletown": lessons_of(modern, num_steps=7_200),
-        "littletown-gpt2": lessons_of(classic, num_steps=4_800),
+        "littletown": lessons_of(modern, num_steps=6_800),
+        "littletown-gpt2": lessons_of(classic, num_steps=4_400),
     }
 
 
@@ -111,7 +113,7 @@ def lessons_of(config: GPTConfig, num_steps: int) -> Recipe:
         Lesson(400, num_questions=3, strictness=0.5),
         Lesson(500, num_questions=1, strictness=2.0),
         Lesson(1_600, num_questions=1, strictness=4.0),
-        Lesson(num_steps - 2_500, strictness=4.0),
+        Lesson(num_steps - 2_500, strictness=4.0, num_rereads=8),
     )
     return Recipe(config, training, lessons)
 
@@ -281,13 +283,30 @@ class Writer:
         return self.tokens(word if place == 0 or word in ",.?" else f" {word}")
 
 
-def all_batches(world: World, tokenizer: Tokenizer, recipe: Recipe) -> Iterator[Batch]:
-    """Give the batches of a whole training, one lesson after another."""
+def all_batches(
+    world: World,
+    tokenizer: Tokenizer,
+    recipe: Recipe,
+    mistakes: Callable[[], list[float]] | None = None,
+) -> Iterator[Batch]:
+    """Give the batches of a whole training, one lesson after another.
+
+    Args:
+        world: The town.
+        tokenizer: Its tokenizer.
+        recipe: The recipe.
+        mistakes: Says how much was wrong in each row of the last batch; without it no story is
+            read again.
+    """
     for number, lesson in enumerate(recipe.lessons):
         seed = TRAINING_SEED + number * SEEDS_PER_LESSON
-        batches = story_batches(
-            world, tokenizer, recipe.stories_per_step, seed, lesson.num_questions
-        )
+        size, questions = recipe.stories_per_step, lesson.num_questions
+        if mistakes and lesson.num_rereads:
+            batches = reread_batches(
+                world, tokenizer, size, seed, questions, lesson.num_rereads, mistakes
+            )
+        else:
+            batches = story_batches(world, tokenizer, size, seed, questions)
         yield from itertools.islice(batches, lesson.num_steps)
 
 
@@ -315,20 +334,78 @@ def story_batches(
         probabilities. https://arxiv.org/abs/1503.02531
     """
     shuffle = random.Random(first_seed)
+    for rows in pools(world, tokenizer, size * pool, first_seed, num_questions, shuffle):
+        for batch in in_batches(rows, size, shuffle):
+            yield batch_of(batch, tokenizer)
+
+
+def reread_batches(
+    world: World,
+    tokenizer: Tokenizer,
+    size: int,
+    first_seed: int,
+    num_questions: int,
+    num_rereads: int,
+    mistakes: Callable[[], list[float]],
+    *,
+    pool: int = 16,
+) -> Iterator[Batch]:
+    """Draw stories without end as `story_batches` does, and come back to the worst of them.
+
+    Most stories soon hold nothing that a model gets wrong, and what it does get wrong is rare in
+    each: two people who meet by chance, or a color that is asked for at the end. So after each pool
+    the stories in which most went to impossible words are read again, and among them those of
+    earlier pools that are still as bad. That changes how often something is practiced, and not the
+    odds that it is told.
+
+    References:
+        Schaul et al. (2016), "Prioritized Experience Replay". https://arxiv.org/abs/1511.05952
+    """
+    shuffle = random.Random(first_seed)
+    hard: list[tuple[float, Row]] = []
+    for rows in pools(world, tokenizer, size * pool, first_seed, num_questions, shuffle):
+        for batch in in_batches(rows, size, shuffle):
+            yield batch_of(batch, tokenizer)
+            hard += zip(mistakes(), batch, strict=True)
+        worst = sorted(hard, key=lambda pair: pair[0], reverse=True)[: size * num_rereads]
+        hard = []
+        for batch in in_batches([row for _, row in worst], size, shuffle):
+            yield batch_of(batch, tokenizer)
+            hard += zip(mistakes(), batch, strict=True)
+
+
+def pools(
+    world: World,
+    tokenizer: Tokenizer,
+    num_rows: int,
+    first_seed: int,
+    num_questions: int,
+    shuffle: random.Random,
+) -> Iterator[list[Row]]:
+    """Draw so many stories at a time, without end, each with so many questions behind it."""
     writer = Writer(tokenizer)
-    for start in itertools.count(first_seed, size * pool):
+    for start in itertools.count(first_seed, num_rows):
         rows = []
-        for seed in range(start, start + size * pool):
+        for seed in range(start, start + num_rows):
             story = world.sample(seed)
             pairs = world.questions(story.text) if num_questions else []
             shuffle.shuffle(pairs)
             rows.append(writer.row(story.sentences, pairs[:num_questions]))
-        rows.sort(key=lambda row: len(row.token_ids))
-        batches = [rows[first : first + size] for first in range(0, len(rows), size)]
-        shuffle.shuffle(batches)
-        for batch in batches:
-            token_ids, _ = pad([row.token_ids for row in batch])
-            yield token_ids, targets_of(batch, token_ids.shape[1], tokenizer.vocab_size)
+        yield rows
+
+
+def in_batches(rows: list[Row], size: int, shuffle: random.Random) -> list[list[Row]]:
+    """Put rows of about equal length together, and the batches in any order."""
+    rows = sorted(rows, key=lambda row: len(row.token_ids))
+    batches = [rows[first : first + size] for first in range(0, len(rows), size)]
+    shuffle.shuffle(batches)
+    return batches
+
+
+def batch_of(rows: list[Row], tokenizer: Tokenizer) -> Batch:
+    """Make a batch of rows."""
+    token_ids, _ = pad([row.token_ids for row in rows])
+    return token_ids, targets_of(rows, token_ids.shape[1], tokenizer.vocab_size)
 
 
 def targets_of(batch: Sequence[Row], length: int, vocab_size: int) -> Float[Tensor, "B T VR"]:
@@ -437,7 +514,7 @@ def make(name: str, num_stories: int = 2000) -> None:
 
     def batches() -> Iterator[Batch]:
         nonlocal tokens
-        for token_ids, targets in all_batches(world, tokenizer, recipe):
+        for token_ids, targets in all_batches(world, tokenizer, recipe, tutored.mistakes):
             tokens += int((targets[..., 0] != IGNORED).sum())
             yield token_ids, targets
 

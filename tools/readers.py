@@ -71,7 +71,6 @@ READERS = {
     "place": Reader(3, _PLACES),
     "thing in hand": Reader(3, (*_NOUNS, NOTHING)),
     "other": Reader(2, _NAMES),
-    "company": Reader(4, (*_NAMES, NOTHING)),
     "thing of the other": Reader(4, (*_NOUNS, NOTHING)),
     "thing on its own": Reader(4, (*_NOUNS, NOTHING)),
     # At a thing.
@@ -93,7 +92,6 @@ READERS = {
     "who owns it": Reader(3, (*_NAMES, NOTHING)),
     "thing to eat": Reader(3, (*_NOUNS, NOTHING)),
     "who may eat it": Reader(3, (*_NAMES, NOTHING)),
-    "all together": Reader(4, ("together", NOTHING)),
 }
 """All readers, from what one block can know to what takes a chain of them."""
 
@@ -185,7 +183,6 @@ def _of_person(state: State, who: int) -> dict[str, str]:
     if len(state.people) == 2:
         other = state.people[1 - who].name.english
         told["other"] = other
-        told["company"] = other if state.scene.people[1 - who] == place else NOTHING
         told["thing of the other"] = _in_hand(state, 1 - who)
     alone = [
         thing.noun.english
@@ -243,15 +240,13 @@ def _changes(before: State, after: State, sentence: Sentence) -> dict[str, str]:
 
 
 def _standing(state: State) -> dict[str, str]:
-    """Say which things there are, who has them, and whether two people are in one place."""
+    """Say which things there are, and who has them."""
     told = dict.fromkeys(("thing to own", "who owns it", "thing to eat", "who may eat it"), NOTHING)
     for thing, (where, category) in zip(state.things, state.scene.things, strict=True):
         eaten = category == FOOD
         told["thing to eat" if eaten else "thing to own"] = thing.noun.english
         if where >= 0:
             told["who may eat it" if eaten else "who owns it"] = state.people[where].name.english
-    if len(state.people) == 2:
-        told["all together"] = "together" if len(set(state.scene.people)) == 1 else NOTHING
     return told
 
 
@@ -284,6 +279,18 @@ class Tutored(nn.Module):
         self.blocks, self.embedding = tuple(blocks), embedding
         width = embedding.shape[1]
         self.maps = nn.Parameter(torch.randn(len(READERS), width, width) / width**0.5)
+        self.last: tuple[Tensor, Tensor] | None = None
+
+    @torch.no_grad()
+    def mistakes(self) -> list[float]:
+        """Say of each row of the last batch what it paid for impossible tokens, in nats."""
+        if self.last is None:
+            raise RuntimeError("no batch was read yet; call loss first")
+        logits, odds = self.last
+        exponentials = (logits - logits.amax(dim=-1, keepdim=True)).exp()
+        possible = (exponentials * (odds > 0)).sum(dim=-1) / exponentials.sum(dim=-1)
+        nats = -possible.clamp(min=1e-30).log()
+        return nats.masked_fill(odds[..., 0] == IGNORED, 0.0).sum(dim=-1).tolist()
 
     def loss(
         self, token_ids: Int[Tensor, "B T"], targets: Float[Tensor, "B T VR"]
@@ -309,6 +316,7 @@ class Tutored(nn.Module):
         odds, answers = targets.split([len(self.embedding), len(READERS)], dim=-1)
         predicted = odds[..., 0] != IGNORED
         loss = odds_loss(logits[predicted], odds[predicted], self.strictness)
+        self.last = logits.detach(), odds
         return loss + self.weight * self._readers_loss(stream, answers.long())
 
     def _readers_loss(

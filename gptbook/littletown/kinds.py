@@ -119,15 +119,15 @@ KINDS = (
     Kind(
         "visit",
         "event",
-        3.5,
+        2.5,
         "AB",
-        needs=("A is away from B",),
+        needs=("A meets B",),
         moves=("A to place of B",),
         wordings=(
-            ("{A} visited {B} {at B}.", "{A}去{place B}看望{B}。"),
             ("{A} met {B} {at B}.", "{A}在{at B}遇见了{B}。"),
-            ("{A} joined {B} {at B}.", "{A}来到{place B}，和{B}待在一起。"),
-            ("{A} went to see {B} {at B}.", "{A}去{place B}见{B}。"),
+            ("{A} kept {B} company {at B}.", "{A}在{at B}陪着{B}。"),
+            ("{A} had tea with {B} {at B}.", "{A}和{B}在{at B}喝茶。"),
+            ("{A} spent {time} with {B} {at B}.", "{A}和{B}在{at B}待了{time}。"),
         ),
     ),
     Kind(
@@ -189,14 +189,21 @@ KINDS = (
         "event",
         7,
         "ATB",
-        needs=("A holds T", "A is with B", "B has empty hands"),
-        moves=("T to B",),
+        needs=(
+            "A holds T",
+            "A meets B",
+            "B has empty hands",
+        ),
+        moves=(
+            "A to place of B",
+            "T to B",
+        ),
         cheers="B",
         wordings=(
-            ("{A} gave the {T} to {B}.", "{A}把{T}给了{B}。"),
-            ("{A} gave {B} the {T}.", "{A}给了{B}那{measure T}{T}。"),
-            ("{A} handed the {T} to {B}.", "{A}把{T}递给了{B}。"),
-            ("{A} let {B} have the {T}.", "{A}把{T}让给了{B}。"),
+            ("{A} gave the {T} to {B} {at B}.", "{A}在{at B}把{T}给了{B}。"),
+            ("{A} gave {B} the {T} {at B}.", "{A}在{at B}给了{B}那{measure T}{T}。"),
+            ("{A} handed the {T} to {B} {at B}.", "{A}在{at B}把{T}递给了{B}。"),
+            ("{A} let {B} have the {T} {at B}.", "{A}在{at B}把{T}让给了{B}。"),
         ),
     ),
     Kind(
@@ -204,12 +211,26 @@ KINDS = (
         "event",
         4,
         "ATUB",
-        needs=("A holds T", "A is with B", "B holds U"),
-        moves=("T to B", "U to A"),
+        needs=(
+            "A holds T",
+            "A meets B",
+            "B holds U",
+        ),
+        moves=(
+            "A to place of B",
+            "T to B",
+            "U to A",
+        ),
         cheers="A",
         wordings=(
-            ("{A} traded the {T} for the {U} with {B}.", "{A}和{B}做了交换，用{T}换来了{U}。"),
-            ("{A} gave {B} the {T} and got the {U}.", "{A}把{T}给了{B}，得到了{U}。"),
+            (
+                "{A} traded the {T} for the {U} with {B} {at B}.",
+                "{A}和{B}在{at B}做了交换，用{T}换来了{U}。",
+            ),
+            (
+                "{A} met {B} {at B} and traded the {T} for the {U}.",
+                "{A}在{at B}遇见{B}，用{T}换来了{U}。",
+            ),
         ),
     ),
     Kind(
@@ -272,12 +293,19 @@ KINDS = (
         "event",
         3,
         "ATB",
-        needs=("A holds T", "T is food", "A is with B"),
-        moves=("T is gone",),
+        needs=(
+            "A holds T",
+            "T is food",
+            "A meets B",
+        ),
+        moves=(
+            "A to place of B",
+            "T is gone",
+        ),
         cheers="B",
         wordings=(
-            ("{A} shared the {T} with {B}.", "{A}和{B}分吃了{T}。"),
-            ("{A} and {B} ate the {T} together.", "{A}和{B}一起吃了{T}。"),
+            ("{A} shared the {T} with {B} {at B}.", "{A}和{B}在{at B}分吃了{T}。"),
+            ("{A} and {B} ate the {T} together {at B}.", "{A}和{B}在{at B}一起吃了{T}。"),
         ),
     ),
     # What is remembered comes up again.
@@ -286,11 +314,21 @@ KINDS = (
         "event",
         1.5,
         "ATB",
-        needs=("A holds T", "A is with B"),
+        needs=(
+            "A holds T",
+            "A meets B",
+        ),
+        moves=("A to place of B",),
         wordings=(
-            ("{A} showed {B} the {look T} {T}.", "{A}给{B}看了{look T}{T}。"),
-            ("{A} let {B} hold the {look T} {T}.", "{A}让{B}拿了一会儿{look T}{T}。"),
-            ("{A} told {B} about the {look T} {T}.", "{A}跟{B}讲起了{look T}{T}。"),
+            ("{A} showed {B} the {look T} {T} {at B}.", "{A}在{at B}给{B}看了{look T}{T}。"),
+            (
+                "{A} let {B} hold the {look T} {T} {at B}.",
+                "{A}在{at B}让{B}拿了一会儿{look T}{T}。",
+            ),
+            (
+                "{A} met {B} {at B} and talked about the {look T} {T}.",
+                "{A}在{at B}跟{B}讲起了{look T}{T}。",
+            ),
         ),
     ),
     Kind(
@@ -310,37 +348,39 @@ KINDS = (
         "event",
         1.2,
         "AB",
-        needs=("A is with B",),
+        needs=("A meets B",),
+        moves=("A to place of B",),
         wordings=(
-            ("{A} asked {B} about life as a {job B}.", "{A}向{B}打听当{job B}的生活。"),
-            ("{A} told {B} about life as a {job A}.", "{A}给{B}讲了当{job A}的生活。"),
             (
-                "{A} learned from {B} how a {job B} works.",
-                "{A}听{B}讲了{job B}是怎么工作的。",
+                "{A} met {B} {at B} and asked about life as a {job B}.",
+                "{A}在{at B}向{B}打听当{job B}的生活。",
+            ),
+            (
+                "{A} met {B} {at B} and told about life as a {job A}.",
+                "{A}在{at B}给{B}讲了当{job A}的生活。",
+            ),
+            (
+                "{A} met {B} {at B} and learned how a {job B} works.",
+                "{A}在{at B}听{B}讲了{job B}是怎么工作的。",
             ),
         ),
     ),
     Kind(
         "tell where a thing is",
         "event",
-        8,
+        6,
         "ABT",
-        needs=("A is with B", "T is on its own"),
-        wordings=(
-            ("{A} told {B} that the {T} was {at T}.", "{A}告诉{B}，{T}在{at T}。"),
-            ("{A} said to {B} that the {T} was {at T}.", "{A}对{B}说，{T}在{at T}。"),
+        needs=(
+            "A meets B",
+            "T is on its own",
         ),
-    ),
-    Kind(
-        "think of somebody",
-        "event",
-        1,
-        "AB",
-        needs=("A is away from B",),
+        moves=("A to place of B",),
         wordings=(
-            ("{A} thought of {B}, who was {at B}.", "{A}想起了{at B}的{B}。"),
-            ("{A} missed {B}, who was {at B}.", "{A}想念{at B}的{B}。"),
-            ("{A} wrote a letter to {B}, who was {at B}.", "{A}给{at B}的{B}写了一封信。"),
+            (
+                "{A} met {B} {at B} and said that the {T} was {at T}.",
+                "{A}在{at B}对{B}说，{T}在{at T}。",
+            ),
+            ("{A} told {B} {at B} that the {T} was {at T}.", "{A}在{at B}告诉{B}，{T}在{at T}。"),
         ),
     ),
     # How people get on, and the sky above them.
@@ -349,12 +389,13 @@ KINDS = (
         "event",
         1,
         "AB",
-        needs=("A is with B",),
+        needs=("A meets B",),
+        moves=("A to place of B",),
         cheers="A",
         wordings=(
-            ("{A} played {game} with {B}.", "{A}和{B}一起{game}。"),
-            ("{A} danced with {B}.", "{A}和{B}跳了一支舞。"),
-            ("{A} laughed with {B} about {topic}.", "{A}和{B}说起{topic}，都笑了。"),
+            ("{A} played {game} with {B} {at B}.", "{A}和{B}在{at B}{game}。"),
+            ("{A} danced with {B} {at B}.", "{A}和{B}在{at B}跳了一支舞。"),
+            ("{A} laughed about {topic} with {B} {at B}.", "{A}和{B}在{at B}说起{topic}，都笑了。"),
         ),
     ),
     Kind(
@@ -362,11 +403,15 @@ KINDS = (
         "event",
         0.8,
         "AB",
-        needs=("A is with B",),
+        needs=("A meets B",),
+        moves=("A to place of B",),
         saddens="A",
         wordings=(
-            ("{A} argued with {B} about {topic}.", "{A}和{B}为了{topic}争论起来。"),
-            ("{A} quarreled with {B} about {topic}.", "{A}和{B}为了{topic}吵了一架。"),
+            ("{A} argued about {topic} with {B} {at B}.", "{A}和{B}在{at B}为了{topic}争论起来。"),
+            (
+                "{A} quarreled about {topic} with {B} {at B}.",
+                "{A}和{B}在{at B}为了{topic}吵了一架。",
+            ),
         ),
     ),
     Kind(

@@ -244,18 +244,6 @@ def fate(state: State, thing: int) -> str:
     return f"the {noun} is {state.places[~where].at.english}"
 
 
-def _apart(state: State, a: int, b: int) -> str:
-    """Say why two people cannot do something together."""
-    if a == b:
-        return "that takes somebody else"
-    return f"{whereabouts(state, a)}, but {whereabouts(state, b)}"
-
-
-def _beside(state: State, a: int, b: int) -> str:
-    """Say why somebody cannot join somebody else."""
-    return f"{whereabouts(state, a)} already, and so is {state.people[b].name.english}"
-
-
 def _another(state: State, category: int) -> str:
     """Say why nothing more of a category may come."""
     categories = [category for _, category in state.scene.things]
@@ -265,8 +253,7 @@ def _another(state: State, category: int) -> str:
 
 
 _REASONS: dict[str, Callable[..., str]] = {
-    "_ is away from _": _beside,
-    "_ is with _": _apart,
+    "_ meets _": lambda state, a, b: "that takes somebody else",
     "_ is one of a kind": lambda state, t: _another(state, ~t),
     "_ has empty hands": lambda state, a: fate(state, state.scene.held_by(a)[0]),
     "_ is far from shops": lambda state, a: f"{whereabouts(state, a)}, where things are bought",

@@ -17,8 +17,6 @@ REACTION = 3 / 5
 """How likely it is said how somebody feels about the first event of a part."""
 SAME_SUBJECT = 2.0
 """How much likelier the person of the last sentence acts again, beside anybody else."""
-FAMILIAR = 4.0
-"""How much likelier people go where the story has been than to any other place."""
 WEATHER = 0.2
 """How likely the weather turns, beside anybody's acting."""
 
@@ -58,8 +56,7 @@ class Scene(NamedTuple):
 
 
 TESTS: dict[str, Callable[..., bool]] = {
-    "_ is away from _": lambda scene, a, b: scene.people[a] != scene.people[b],
-    "_ is with _": lambda scene, a, b: a != b and scene.people[a] == scene.people[b],
+    "_ meets _": lambda scene, a, b: a != b,
     "_ is one of a kind": lambda scene, t: all(category != ~t for _, category in scene.things),
     "_ has empty hands": lambda scene, a: not scene.held_by(a),
     "_ is far from shops": lambda scene, a: not scene.shops[scene.people[a]],
@@ -300,8 +297,7 @@ def options_in(scene: Scene, group: str, actor: int) -> Options:
     """Give all that a group of kinds has somebody do, or nobody in particular.
 
     The kinds that are possible share the probability by their weights, and the ways to play a
-    kind's roles by the number of words that could stand for its new ones: each word is as likely,
-    but where a place may be new or old, an old one is likelier.
+    kind's roles by the number of words that could stand for its new ones: each word is as likely.
     """
     ways: list[tuple[Kind, list[Any]]] = []
     for kind in _GROUPS[group]:
@@ -311,23 +307,9 @@ def options_in(scene: Scene, group: str, actor: int) -> Options:
     total = sum(kind.weight for kind, rows in ways if rows)
     choices = []
     for kind, rows in ways:
-        weights = [num * _familiarity(kind, roles) for roles, _, num in rows]
-        each = kind.weight / total / (sum(weights) or 1)
-        choices += [
-            Choice(scene, kind, roles, each * weight, new)
-            for (roles, new, _), weight in zip(rows, weights, strict=True)
-        ]
+        each = kind.weight / total / (sum(num for _, _, num in rows) or 1)
+        choices += [Choice(scene, kind, roles, each * num, new) for roles, new, num in rows]
     return Options(choices)
-
-
-def _familiarity(kind: Kind, roles: tuple[int, ...]) -> float:
-    """Say how much likelier a way to play a kind's roles is for the old ones that it chooses."""
-    chosen = [
-        role
-        for letter, role in zip(kind.roles, roles, strict=True)
-        if letter in kind.any and role >= 0
-    ]
-    return FAMILIAR ** len(chosen)
 
 
 @cache
