@@ -563,7 +563,7 @@ model, tokenizer = load("{name}")
 ## How it was trained
 
 `make model` made it: {num_steps:,} steps of {stories_per_step} stories, {tokens:,} predicted
-tokens, no story twice, in {minutes} minutes on one thread (torch {torch}, seed {seed}). It was told
+tokens, in {minutes} minutes on one thread (torch {torch}, seed {seed}). It was told
 more than the text. At each word it learned the odds of all next words, which the town knows
 exactly, and not only the one that was drawn; what it gave to words that are impossible there cost
 it more (`strictness` in `card.json`). And {readers} linear readers asked its residual stream what
@@ -571,9 +571,10 @@ is so in the story: at a name for the place, the job and the feeling of that per
 sentence for what it changed and for who has what. What they got wrong flowed back into the model;
 then they were thrown away, and what is stored is a plain GPT. Up to step {lesson_steps:,}
 questions with their answers stood behind each story ({questions}); after that, stories stood alone.
-They are those of the seeds from {training_seed:,} on; the tokenizer learned from those from
-{tokenizer_seed:,} on. The weights are stored in half precision. `card.json` holds every number of
-the recipe.
+Of those alone the worst were read again, {num_rereads} batches after every 16 new ones; no other
+story came twice. They are those of the seeds from {training_seed:,} on; the tokenizer learned from
+those from {tokenizer_seed:,} on. The weights are stored in half precision. `card.json` holds every
+number of the recipe.
 
 ## How good it is
 
@@ -600,6 +601,7 @@ def card(name: str, facts: dict[str, Any]) -> str:
         "lesson_steps": sum(lesson["num_steps"] for lesson in asking),
         "questions": ", then ".join(dict.fromkeys(str(row["num_questions"]) for row in asking)),
         "readers": len(facts["readers"]),
+        "num_rereads": facts["lessons"][-1]["num_rereads"],
     }
     flat = facts | facts["config"] | facts["training"] | facts["measured"] | seeds | counts
     return CARD.format(**flat | {"name": name})
