@@ -421,6 +421,12 @@ def test_giving_what_somebody_else_has_is_told_with_who_has_it():
     assert faults(text)[0] == (5, "contradiction", "Mia cannot leave now: Tom has the kite")
 
 
+def test_people_who_are_too_many_are_a_fault_and_no_error():
+    third = "The calm pilot Ben was also in the park. The shy cook Ivy was also in the park."
+    found = faults(changed(OPENING, f"{OPENING} {third}"))
+    assert [fault[:2] for fault in found] == [(2, "contradiction")]  # the same reason counts once
+
+
 def test_a_story_that_breaks_off_is_said_to():
     for text in ("", OPENING, STORY.removesuffix(" It is on the beach.")):
         assert faults(text)[-1][1:] == ("language", "the story breaks off before its answer")

@@ -134,7 +134,8 @@ class _Saying:
                 return Fill(slot, (), 0)
             number, num_used = self.new[slot.role]
             pool = DRAWN[TYPE[slot.role]][number]
-            return Fill(slot, pool, len(pool) - num_used)
+            # A faulty story that is read on may have used up a whole pool.
+            return Fill(slot, pool, max(len(pool) - num_used, 1))
         pool = POOLS.get(slot.attribute, ())
         if slot.attribute == "look":
             pool = LOOKS[self.new["T"][0]]
