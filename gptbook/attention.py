@@ -216,8 +216,9 @@ class KVCache:
         )
         if not dtype.is_floating_point:
             raise TypeError(f"a cache of {dtype} cannot hold keys; use torch.float32 or the like")
-        shape = (2, batch_size, num_kv_heads, context_length, head_dim)
-        self._memory = torch.zeros(shape, dtype=dtype, device=device)
+        shape = (batch_size, num_kv_heads, context_length, head_dim)
+        self._keys = torch.zeros(shape, dtype=dtype, device=device)
+        self._values = torch.zeros_like(self._keys)
         self._length = 0
 
     def __len__(self) -> int:
@@ -227,12 +228,12 @@ class KVCache:
     @property
     def context_length(self) -> int:
         """How many positions there is room for."""
-        return self._memory.shape[3]
+        return self._keys.shape[2]
 
     @property
     def num_bytes(self) -> int:
         """Memory taken by the keys and values together, in bytes."""
-        return self._memory.numel() * self._memory.element_size()
+        return 2 * self._keys.numel() * self._keys.element_size()
 
     def append(
         self,
@@ -257,23 +258,22 @@ class KVCache:
                 was before.
         """
         self._check(key, value)
-        start, stop = len(self), len(self) + key.shape[2]
-        if first_position not in (None, start):
+        start, num_new = self._length, key.shape[2]
+        stop = start + num_new
+        if first_position is not None and first_position != start:
             raise ValueError(
                 f"out of order: position {first_position} came, but the cache ends at {start}; "
                 f"feed position {start} next, or go back with cache.truncate(...)"
             )
         if stop > self.context_length:
             raise ValueError(
-                f"{key.shape[2]} more tokens after {start} do not fit in a cache of "
+                f"{num_new} more tokens after {start} do not fit in a cache of "
                 f"context_length={self.context_length}; make a longer cache, or truncate it"
             )
-        new_keys, new_values = self._memory.narrow(3, start, stop - start).unbind()
-        new_keys.copy_(key)
-        new_values.copy_(value)
+        self._keys.narrow(2, start, num_new).copy_(key)
+        self._values.narrow(2, start, num_new).copy_(value)
         self._length = stop
-        keys, values = self._memory.narrow(3, 0, stop).unbind()
-        return keys, values
+        return self._keys.narrow(2, 0, stop), self._values.narrow(2, 0, stop)
 
     def truncate(self, length: int) -> None:
         """Forget every position from `length` on.
@@ -299,7 +299,7 @@ class KVCache:
             TypeError: If `rows` does not hold whole numbers.
             ValueError: If there are none, or one is not a row of the cache.
         """
-        batch_size = self._memory.shape[1]
+        batch_size = len(self._keys)
         if not isinstance(rows, Tensor) or rows.dtype not in (torch.int32, torch.int64):
             raise TypeError(
                 f"rows must be a tensor of whole numbers, not {_kind(rows)}; "
@@ -310,28 +310,33 @@ class KVCache:
                 f"rows {rows.tolist()} came, but this cache has rows 0 to {batch_size - 1}; "
                 "name at least one of them, in one list"
             )
-        kept = self._memory[:, rows, :, : len(self)]
-        if rows.numel() != batch_size:
-            shape = (2, rows.numel(), *self._memory.shape[2:])
-            self._memory = self._memory.new_zeros(shape)
-        self._memory[:, :, :, : len(self)] = kept
+        self._keys, self._values = (self._chosen(each, rows) for each in (self._keys, self._values))
+
+    def _chosen(self, memory: Tensor, rows: Tensor) -> Tensor:
+        """Give memory that holds these rows of it; the same memory if there are as many."""
+        kept = memory[rows, :, : len(self)]
+        if len(rows) != len(memory):
+            memory = memory.new_zeros(len(rows), *memory.shape[1:])
+        memory[:, :, : len(self)] = kept
+        return memory
 
     def _check(self, key: Tensor, value: Tensor) -> None:
         """Refuse keys and values of another batch, head, device or dtype, or under training."""
-        _, batch_size, num_kv_heads, _, head_dim = self._memory.shape
+        memory = self._keys
+        batch_size, num_kv_heads, _, head_dim = memory.shape
         for name, new in (("keys", key), ("values", value)):
-            if not isinstance(new, Tensor) or new.dtype != self._memory.dtype:
+            if not isinstance(new, Tensor) or new.dtype != memory.dtype:
                 raise TypeError(
-                    f"{name} of {_kind(new)} do not fit a cache of {self._memory.dtype}; "
+                    f"{name} of {_kind(new)} do not fit a cache of {memory.dtype}; "
                     "make the cache with the dtype of the keys"
                 )
             num_new = key.shape[2] if key.dim() == 4 else 1
             fits = new.shape == (batch_size, num_kv_heads, num_new, head_dim)
-            if not fits or new.device != self._memory.device:
+            if not fits or new.device != memory.device:
                 raise ValueError(
                     f"{name} of shape {tuple(new.shape)} on {new.device} do not fit a cache for "
                     f"(batch_size={batch_size}, num_kv_heads={num_kv_heads}, T, "
-                    f"head_dim={head_dim}) on {self._memory.device}; make the cache with "
+                    f"head_dim={head_dim}) on {memory.device}; make the cache with "
                     "attention.new_cache(batch_size, context_length)"
                 )
             if new.requires_grad and torch.is_grad_enabled():
@@ -444,14 +449,15 @@ class CausalSelfAttention(nn.Module):
         if type(first_position) is not int or first_position < 0:
             _check_counts(at_least=0, first_position=first_position)
         num_heads, num_shared = self.num_heads, self.num_kv_heads
-        heads = self.query_key_value(x).unflatten(-1, (-1, head_dim))  # (B, T, H + 2 G, K)
+        shape = (*x.shape[:2], num_heads + 2 * num_shared, head_dim)
+        heads = self.query_key_value(x).view(shape).transpose(1, 2)  # (B, H + 2 G, T, K)
         if self.rotary is None:
-            query, key, value = heads.split_with_sizes([num_heads, num_shared, num_shared], 2)
-            return query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
-        turning, value = heads.split_with_sizes([num_heads + num_shared, num_shared], 2)
-        turned = self.rotary(turning.transpose(1, 2), first_position)
+            query, key, value = heads.split_with_sizes([num_heads, num_shared, num_shared], 1)
+            return query, key, value
+        turning, value = heads.split_with_sizes([num_heads + num_shared, num_shared], 1)
+        turned = self.rotary(turning, first_position)
         query, key = turned.split_with_sizes([num_heads, num_shared], 1)
-        return query, key, value.transpose(1, 2)
+        return query, key, value
 
     def split_heads(self, x: Float[Tensor, "B T GK"]) -> Float[Tensor, "B G T K"]:
         """Cut each token's vector into one slice per head."""

@@ -49,6 +49,7 @@ Model = Callable[..., Tensor]
 Filter = Callable[[Tensor], Tensor]
 Rule = Callable[[Tensor, Tensor], Tensor]
 
+_EXACT = (torch.float32, torch.float64)  # logits of any other dtype become float32
 _DROP_BELOW = 0.75  # of a batch still running, from where on the finished rows are dropped
 
 
@@ -276,7 +277,7 @@ def generate(
         seed=seed,
         window=window,
     )
-    with _evaluating(model):
+    with _evaluating(model), torch.inference_mode():
         while rows.running:
             rows.step()
     return rows.written
@@ -520,8 +521,10 @@ class _Reader:
         if self._caches is None or token_ids.shape[1] > self._context_length:
             logits = self._logits(num_last, token_ids[:, -self._context_length :])
         else:
-            logits = self._logits(num_last, token_ids[:, len(self._caches[0]) :], self._caches)
-        return logits.to(torch.promote_types(logits.dtype, torch.float32))
+            num_read = len(self._caches[0])
+            unread = token_ids.narrow(1, num_read, token_ids.shape[1] - num_read)
+            logits = self._logits(num_last, unread, self._caches)
+        return logits if logits.dtype in _EXACT else logits.float()
 
     def select_rows(self, rows: Tensor) -> None:
         """Go on with these rows of the batch."""
@@ -587,21 +590,25 @@ class _Rows:
         with torch.inference_mode():
             self._read = _Reader(model, len(prompts), self._tokens.shape[1] - 1)
 
-    @torch.inference_mode()
     def step(self) -> None:
         """Write one more token into every row."""
-        logits = self._read(self._tokens[:, : self._position])[:, -1]  # (B, V)
+        so_far = self._tokens.narrow(1, 0, self._position)
+        logits = self._read(so_far).select(1, -1)  # (B, V)
         if len(self._starts) > len(self._tokens):  # each prompt was read once, for all its rows
             logits = logits[self._copies]
             self._keep(self._copies)
+            so_far = self._tokens.narrow(1, 0, self._position)
         for rule in self._rules:
-            logits = rule(logits, self._tokens[:, : self._position])
+            logits = rule(logits, so_far)
         ids = self._choose(logits)  # (B,), -1 where there was nothing to choose
         if self._position < self._longest:
             ids = ids.where(self._starts <= self._position, self._tokens[:, self._position])
-        self._tokens[:, self._position] = ids.clamp(min=0)  # rows at their end may have no choice
+        chosen = ids.tolist()
+        if min(chosen) < 0:  # rows at their end may have no choice
+            ids = ids.clamp(min=0)
+        self._tokens.select(1, self._position).copy_(ids)
         self._position += 1
-        self._record(ids.tolist())
+        self._record(chosen)
 
     def _choose(self, logits: Tensor) -> Tensor:
         """Take the most probable token, or draw one."""
@@ -755,7 +762,7 @@ _NOTHING_LEFT = (
 def _each_token(model: Model, rows: _Rows) -> Iterator[int]:
     """Write one row and give its tokens one by one."""
     while rows.running:
-        with _evaluating(model):
+        with _evaluating(model), torch.inference_mode():
             rows.step()
         yield rows.written[0][-1]
 

@@ -78,11 +78,11 @@ def gelu_tanh(x: Float[Tensor, "*B"]) -> Float[Tensor, "*B"]:
     >>> round(gelu_tanh(torch.tensor(1.0)).item(), 4)
     0.8412
     """
-    if x.dtype == torch.bfloat16 and x.is_cpu:
-        return F.gelu(x)
-    worth_it = x.numel() >= _WORTH_MORE_CALLS and x.is_cpu
-    if worth_it and x.dtype in (torch.float32, torch.float64):
-        return _SigmoidGELU.apply(x)
+    if x.is_cpu:
+        if x.dtype == torch.bfloat16:
+            return F.gelu(x)
+        if x.numel() >= _WORTH_MORE_CALLS and x.dtype in (torch.float32, torch.float64):
+            return _SigmoidGELU.apply(x)
     return F.gelu(x, approximate="tanh")
 
 

@@ -60,6 +60,10 @@ class LayerNorm(nn.LayerNorm):
         _check_eps(eps)
         super().__init__(d_model, eps=eps)
 
+    def forward(self, x: Float[Tensor, "*B D"]) -> Float[Tensor, "*B D"]:
+        """Return the vectors, shifted and scaled."""
+        return torch.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
+
 
 class RMSNorm(nn.RMSNorm):
     """Scale each vector to a mean square of 1, then by a learned weight; nothing is shifted.

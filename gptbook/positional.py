@@ -162,7 +162,7 @@ class LearnedPositions(nn.Module):
                 f"{context_length}; keep the last {context_length} tokens and start at 0, or "
                 "train a longer table"
             )
-        return x + self.weight[first_position:stop]
+        return x + self.weight.narrow(0, first_position, stop - first_position)
 
     def extra_repr(self) -> str:
         """Show the settings where PyTorch prints the module."""

@@ -358,7 +358,7 @@ def test_a_cache_that_refuses_stays_as_it_was():
     attention = make_attention()
     x, cache = randn(2, 8, 8), attention.new_cache(batch_size=2, context_length=5)
     attention(x[:, :3], cache)
-    before = cache._memory.clone()
+    before = cache._keys.clone(), cache._values.clone()
     refused = [
         (ValueError, x[:, 3:4], {"first_position": 4}),  # a hole
         (ValueError, x[:, 3:4], {"first_position": 2}),  # once more
@@ -371,7 +371,7 @@ def test_a_cache_that_refuses_stays_as_it_was():
         with pytest.raises(error):
             layer(chunk, cache, **options)
         assert len(cache) == 3
-        torch.testing.assert_close(cache._memory, before, rtol=0, atol=0)
+        torch.testing.assert_close((cache._keys, cache._values), before, rtol=0, atol=0)
         attention.double()
     whole = attention(x[:, :5])
     torch.testing.assert_close(attention(x[:, 3:5], cache), whole[:, 3:], rtol=1e-6, atol=1e-6)
@@ -422,8 +422,8 @@ def test_selected_rows_go_on_as_those_texts_would(rows, num_past, heads, seed):
 
 def test_a_new_cache_has_the_layers_shape_and_dtype():
     cache = make_attention(4, 2).new_cache(batch_size=3, context_length=7)
-    assert cache._memory.shape == (2, 3, 2, 7, 4)
-    assert cache._memory.dtype == torch.float64
+    assert cache._keys.shape == cache._values.shape == (3, 2, 7, 4)
+    assert cache._keys.dtype == cache._values.dtype == torch.float64
 
 
 def test_a_cached_step_may_see_the_whole_past():

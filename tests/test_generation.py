@@ -376,6 +376,16 @@ def test_a_longer_text_begins_like_a_shorter_one():
     assert short != generate(model, [[1, 2]], max_new_tokens=5, **options | {"seed": 50})
 
 
+def test_a_rule_sees_the_tokens_of_each_sequence():
+    model, rule = make_model(), partial(repetition_penalty, penalty=3.0)
+    options = {"max_new_tokens": 6, "sampling": Sampling(temperature=2.0), "rules": [rule]}
+    together = generate(model, [[1, 2], [3, 4, 5]], num_sequences=2, **options)
+    alone = [[1, 2], [1, 2], [3, 4, 5], [3, 4, 5]]
+    for row, prompt in enumerate(alone):
+        assert generate(model, [prompt], seed=row, **options) == [together[row]]
+    assert together[0] != together[1]
+
+
 # --- drawing ------------------------------------------------------------------------------------
 
 
