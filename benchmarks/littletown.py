@@ -1,9 +1,9 @@
 """Littletown to within 5% of its floor: our recipe, and the same run with `transformers`.
 
 The recipe is that of `tools/make_models.py`, number by number: same weights to begin with, same
-batches, readers, learning rates, clipping and decay. Theirs is Llama's model, which has the same
-parts, and AdamW as PyTorch gives it. The two take their steps in turn until each is there; only
-steps count.
+batches, readers, strictness, learning rates, clipping and decay; only no story is read again.
+Theirs is Llama's model, which has the same parts, and AdamW as PyTorch gives it. The two take
+their steps in turn until each is there; only steps count.
 """
 
 import itertools
@@ -21,6 +21,7 @@ from gptbook.training import Batch, TrainingConfig, parameter_groups, train
 from gptbook.world import World
 from tools.make_models import (
     HELD_OUT_SEED,
+    Recipe,
     all_batches,
     prepare_start,
     recipes,
@@ -50,18 +51,18 @@ def run() -> list[Row]:
     model = GPT(recipe.config)
     prepare_start(model)
     batches = all_batches(world, tokenizer, recipe)
-    return race(model, recipe.training, batches, candidate_ids(tokenizer), is_there)
+    return race(model, recipe, batches, candidate_ids(tokenizer), is_there)
 
 
 def race(
     ours: GPT,
-    config: TrainingConfig,
+    recipe: Recipe,
     batches: Iterator[Batch],
     candidates: Sequence[Tensor],
     is_there: Callable[[Callable], bool],
 ) -> list[Row]:
     """Let both take their steps in turn until each is there."""
-    theirs = Peer(ours)
+    theirs, config = Peer(ours), recipe.training
     torch.manual_seed(0)
     mine = Tutored(ours, ours.blocks, ours.token_embedding.weight, candidates)
     its = Tutored(theirs, theirs.model.model.layers, theirs.model.lm_head.weight, candidates)
@@ -72,6 +73,7 @@ def race(
         Runner(theirs, peer_losses(its, second, config)),
     ]
     for number in range(1, config.num_steps + 1):
+        mine.strictness = its.strictness = recipe.lesson(number).strictness
         losses = [runner.step() for runner in runners if not runner.arrived]
         if number <= 2:
             same(f"loss of step {number}", *losses, 1e-3)

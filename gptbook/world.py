@@ -244,8 +244,8 @@ class World:
     def faults(self, text: str) -> list[Fault]:
         """List what is wrong with a text: the measure of how often a model makes things up.
 
-        A sentence that contradicts the story is believed from there on as far as it can be, so that
-        one slip counts once.
+        Each sentence that is not of the town's language is one. A sentence that contradicts the
+        story is believed from there on as far as it can be, so that one slip counts once.
         """
         return [row for row in reread(text) if isinstance(row, Fault)]
 

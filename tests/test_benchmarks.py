@@ -13,6 +13,8 @@ from benchmarks.peers import Shape, gpt2_pair, llama_like
 from gptbook.evaluation import IGNORED
 from gptbook.model import GPT, ModernConfig
 from gptbook.training import TrainingConfig
+from tools import readers
+from tools.make_models import Lesson, Recipe
 from tools.readers import READERS
 
 TINY = Shape(2, 16, 30, 40, num_heads=2)
@@ -61,7 +63,14 @@ def test_llama_with_our_weights_is_our_model():
     torch.testing.assert_close(ours(token_ids), theirs, rtol=1e-4, atol=1e-4)
 
 
-def test_the_race_ends_when_both_are_there():
+def spy(loss, seen):
+    """Note how strict a loss is asked to be."""
+    return lambda logits, odds, strictness: (
+        seen.append(strictness) or loss(logits, odds, strictness)
+    )
+
+
+def test_the_race_ends_when_both_are_there(monkeypatch):
     torch.manual_seed(0)
     token_ids, next_ids = torch.randint(30, (2, 12)), torch.randint(30, (2, 12))
     targets = torch.full((2, 12, 30 + len(READERS)), float(IGNORED))
@@ -75,11 +84,16 @@ def test_the_race_ends_when_both_are_there():
 
     config = TrainingConfig(num_steps=200, learning_rate=1e-2, warmup_steps=5)
     batches = itertools.repeat((token_ids, targets))
-    done, each = littletown.race(GPT(MODERN), config, batches, candidates, is_there)
+    strict = []
+    monkeypatch.setattr(readers, "odds_loss", spy(readers.odds_loss, strict))
+    lessons = Lesson(2, strictness=3.0), Lesson(198)
+    recipe = Recipe(MODERN, config, lessons)
+    done, each = littletown.race(GPT(MODERN), recipe, batches, candidates, is_there)
+    assert strict[:6] == [3.0, 3.0, 3.0, 3.0, 0.0, 0.0]  # both, step by step
     assert done.ratios[0] > 0
     assert each.target is None
     assert re.match(r".*\d+ steps, theirs \d+", done.verdict)
-    short = TrainingConfig(num_steps=3)
+    short = Recipe(MODERN, TrainingConfig(num_steps=3), (Lesson(3),))
     never = littletown.race(GPT(MODERN), short, batches, candidates, lambda model: False)
     assert "not reached" in str(never[0])
 

@@ -81,6 +81,7 @@ def test_the_model_of_the_book_meets_its_bar():
     assert measured["stories"] >= 2_000
     assert measured["above_floor"] < 0.005
     assert measured["answers_right"] >= 0.995
+    assert measured["stories_without_fault"] >= 0.99
 
 
 @pytest.mark.slow

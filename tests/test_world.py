@@ -421,6 +421,12 @@ def test_giving_what_somebody_else_has_is_told_with_who_has_it():
     assert faults(text)[0] == (5, "contradiction", "Mia cannot leave now: Tom has the kite")
 
 
+def test_each_sentence_that_the_town_does_not_have_is_a_fault_of_its_own():
+    found = faults(changed(OPENING, f"{OPENING} The moon sang. Nobody knows."))
+    language = [fault[:2] for fault in found if fault[1] == "language"]
+    assert language == [(2, "language"), (3, "language")]
+
+
 def test_people_who_are_too_many_are_a_fault_and_no_error():
     third = "The calm pilot Ben was also in the park. The shy cook Ivy was also in the park."
     found = faults(changed(OPENING, f"{OPENING} {third}"))

@@ -46,7 +46,9 @@ MODELS = Path(__file__).resolve().parent.parent / "gptbook" / "models"
 
 # Which stories serve for what: none that is measured is trained on.
 TOKENIZER_SEED, TRAINING_SEED, HELD_OUT_SEED, SAMPLING_SEED = 1_000_000, 0, 2_000_000, 3_000_000
-SEEDS_PER_LESSON = 500_000
+SEEDS_PER_LESSON = 200_000
+
+NEW_BATCHES = 16  # before the worst of their stories are read again
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Lesson:
         num_steps: How long it lasts.
         num_questions: How many questions follow each story.
         strictness: How much it counts that the model says nothing impossible: see `odds_loss`.
-        num_rereads: After every 16 batches, how many are made of the stories that it got worst.
+        num_rereads: After every `NEW_BATCHES`, how many are made of the stories it got worst.
     """
 
     num_steps: int
@@ -94,8 +96,8 @@ def recipes(vocab_size: int) -> dict[str, Recipe]:
     modern = ModernConfig(vocab_size=vocab_size, d_ff=64, rope_theta=1e7, **SHAPE)
     classic = GPT2Config(vocab_size=vocab_size, **SHAPE)
     return {
-        "littletown": lessons_of(modern, num_steps=6_800),
-        "littletown-gpt2": lessons_of(classic, num_steps=4_400),
+        "littletown": lessons_of(modern, num_steps=7_600),
+        "littletown-gpt2": lessons_of(classic, num_steps=4_800),
     }
 
 
@@ -109,11 +111,13 @@ def lessons_of(config: GPTConfig, num_steps: int) -> Recipe:
         final_fraction=0.01,
         weight_decay=0.01,
     )
+    last = num_steps // 4  # when the steps are small, strictness does no harm
     lessons = (
         Lesson(400, num_questions=3, strictness=0.5),
         Lesson(500, num_questions=1, strictness=2.0),
         Lesson(1_600, num_questions=1, strictness=4.0),
-        Lesson(num_steps - 2_500, strictness=4.0, num_rereads=8),
+        Lesson(num_steps - 2_500 - last, strictness=4.0, num_rereads=8),
+        Lesson(last, strictness=12.0, num_rereads=8),
     )
     return Recipe(config, training, lessons)
 
@@ -348,12 +352,12 @@ def reread_batches(
     num_rereads: int,
     mistakes: Callable[[], list[float]],
     *,
-    pool: int = 16,
+    pool: int = NEW_BATCHES,
 ) -> Iterator[Batch]:
     """Draw stories without end as `story_batches` does, and come back to the worst of them.
 
     Most stories soon hold nothing that a model gets wrong, and what it does get wrong is rare in
-    each: two people who meet by chance, or a color that is asked for at the end. So after each pool
+    each: a name from no story at all, or a color that is asked for at the end. So after each pool
     the stories in which most went to impossible words are read again, and among them those of
     earlier pools that are still as bad. That changes how often something is practiced, and not the
     odds that it is told.
@@ -571,10 +575,10 @@ is so in the story: at a name for the place, the job and the feeling of that per
 sentence for what it changed and for who has what. What they got wrong flowed back into the model;
 then they were thrown away, and what is stored is a plain GPT. Up to step {lesson_steps:,}
 questions with their answers stood behind each story ({questions}); after that, stories stood alone.
-Of those alone the worst were read again, {num_rereads} batches after every 16 new ones; no other
-story came twice. They are those of the seeds from {training_seed:,} on; the tokenizer learned from
-those from {tokenizer_seed:,} on. The weights are stored in half precision. `card.json` holds every
-number of the recipe.
+Of those alone the worst were read again, {num_rereads} batches after every {new_batches} new ones;
+no other story came twice. They are those of the seeds from {training_seed:,} on; the tokenizer
+learned from those from {tokenizer_seed:,} on. The weights are stored in half precision. `card.json`
+holds every number of the recipe.
 
 ## How good it is
 
@@ -601,6 +605,7 @@ def card(name: str, facts: dict[str, Any]) -> str:
         "lesson_steps": sum(lesson["num_steps"] for lesson in asking),
         "questions": ", then ".join(dict.fromkeys(str(row["num_questions"]) for row in asking)),
         "readers": len(facts["readers"]),
+        "new_batches": NEW_BATCHES,
         "num_rereads": facts["lessons"][-1]["num_rereads"],
     }
     flat = facts | facts["config"] | facts["training"] | facts["measured"] | seeds | counts

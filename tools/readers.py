@@ -132,7 +132,7 @@ def readings(state: State, sentence: Sentence) -> Iterator[Reading]:
         role, is_new = slot.role, cast.get(slot.role, 0) < 0
         type_ = TYPE.get(role, "")
         then = after if is_new else state
-        if type_ == "place" or slot.attribute in {"at", "place"}:
+        if type_ == "place" or slot.attribute == "at":
             place_is_told = True
             whose = "A" if type_ == "place" else role
             if cast[whose] >= 0:

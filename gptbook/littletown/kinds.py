@@ -6,7 +6,7 @@ sentence leaves open:
 
     {A} {B}       a person: A acts, B is acted on or talked of
     {T} {U}       a thing
-    {P}           a place
+    {at P}        a place, and that somebody is there
     {at B}        what the town remembers of B: here, where B is ("in the park")
     {way}         a free choice from the pool of that name
     {a look}      the same with its article ("an orange", "a red")
@@ -189,15 +189,8 @@ KINDS = (
         "event",
         7,
         "ATB",
-        needs=(
-            "A holds T",
-            "A meets B",
-            "B has empty hands",
-        ),
-        moves=(
-            "A to place of B",
-            "T to B",
-        ),
+        needs=("A holds T", "A meets B", "B has empty hands"),
+        moves=("A to place of B", "T to B"),
         cheers="B",
         wordings=(
             ("{A} gave the {T} to {B} {at B}.", "{A}在{at B}把{T}给了{B}。"),
@@ -211,16 +204,8 @@ KINDS = (
         "event",
         4,
         "ATUB",
-        needs=(
-            "A holds T",
-            "A meets B",
-            "B holds U",
-        ),
-        moves=(
-            "A to place of B",
-            "T to B",
-            "U to A",
-        ),
+        needs=("A holds T", "A meets B", "B holds U"),
+        moves=("A to place of B", "T to B", "U to A"),
         cheers="A",
         wordings=(
             (
@@ -269,7 +254,7 @@ KINDS = (
         moves=("A to place of T", "T to A"),
         cheers="A",
         wordings=(
-            ("{A} looked for the {T} and found it {at T}.", "{A}四处寻找{T}，在{at T}找到了它。"),
+            ("{A} searched for the {T} and found it {at T}.", "{A}四处寻找{T}，在{at T}找到了它。"),
             ("{A} managed to find the {T} {at T}.", "{A}终于在{at T}找到了{T}。"),
             ("{A} picked up the {T} {at T}.", "{A}在{at T}捡起了{T}。"),
         ),
@@ -293,15 +278,8 @@ KINDS = (
         "event",
         3,
         "ATB",
-        needs=(
-            "A holds T",
-            "T is food",
-            "A meets B",
-        ),
-        moves=(
-            "A to place of B",
-            "T is gone",
-        ),
+        needs=("A holds T", "T is food", "A meets B"),
+        moves=("A to place of B", "T is gone"),
         cheers="B",
         wordings=(
             ("{A} shared the {T} with {B} {at B}.", "{A}和{B}在{at B}分吃了{T}。"),
@@ -314,10 +292,7 @@ KINDS = (
         "event",
         1.5,
         "ATB",
-        needs=(
-            "A holds T",
-            "A meets B",
-        ),
+        needs=("A holds T", "A meets B"),
         moves=("A to place of B",),
         wordings=(
             ("{A} showed {B} the {look T} {T} {at B}.", "{A}在{at B}给{B}看了{look T}{T}。"),
@@ -370,10 +345,7 @@ KINDS = (
         "event",
         6,
         "ABT",
-        needs=(
-            "A meets B",
-            "T is on its own",
-        ),
+        needs=("A meets B", "T is on its own"),
         moves=("A to place of B",),
         wordings=(
             (
@@ -435,7 +407,7 @@ KINDS = (
         wordings=(
             ("{A} was {joy}.", "{A}很{joy}。"),
             ("{A} felt {joy}.", "{A}感到{joy}。"),
-            ("{A} looked {joy}.", "{A}看上去很{joy}。"),
+            ("{A} seemed {joy}.", "{A}看上去很{joy}。"),
         ),
     ),
     Kind(
@@ -446,7 +418,7 @@ KINDS = (
         wordings=(
             ("{A} was {sorrow}.", "{A}很{sorrow}。"),
             ("{A} felt {sorrow}.", "{A}感到{sorrow}。"),
-            ("{A} looked {sorrow}.", "{A}看上去很{sorrow}。"),
+            ("{A} seemed {sorrow}.", "{A}看上去很{sorrow}。"),
         ),
     ),
     # What the reader is asked, and the answer.

@@ -57,8 +57,8 @@ class Wrong(NamedTuple):
 def reread(text: str) -> Iterator[Sentence | Fault]:
     """Read a text sentence by sentence; where that fails, give the fault, and go on.
 
-    What follows from an earlier fault is passed over: the same reason, or a pronoun for somebody
-    whom a faulty sentence named, or an answer to a faulty question.
+    What follows from an earlier fault is passed over: a contradiction for the same reason, or a
+    pronoun for somebody whom a faulty sentence named, or an answer to a faulty question.
     """
     state, was_wrong = State(), False
     reasons: set[str] = set()
@@ -68,9 +68,8 @@ def reread(text: str) -> Iterator[Sentence | Fault]:
         read = read_sentence(state, sentence)
         if isinstance(read, Wrong):
             state = read.state
-            if read.reason not in reasons and not (
-                was_wrong and read.reason.startswith((_DANGLING, _UNASKED))
-            ):
+            again = read.kind == "contradiction" and read.reason in reasons
+            if not again and not (was_wrong and read.reason.startswith((_DANGLING, _UNASKED))):
                 reasons.add(read.reason)
                 yield Fault(index, sentence, read.kind, read.reason)
         else:

@@ -104,7 +104,6 @@ ACTOR = Slot("", "A")
 _RECALL: dict[tuple[str, str], Callable[[State, int], Any]] = {
     ("person", ""): lambda state, i: state.people[i].name,
     ("person", "at"): lambda state, i: state.places[state.scene.people[i]],
-    ("person", "place"): lambda state, i: state.places[state.scene.people[i]],
     ("person", "she"): lambda state, i: PRONOUNS[state.people[i].name.pronoun],
     ("person", "job"): lambda state, i: state.people[i].job,
     ("person", "feeling"): lambda state, i: state.people[i].feeling,
@@ -114,7 +113,6 @@ _RECALL: dict[tuple[str, str], Callable[[State, int], Any]] = {
     ("thing", "look"): lambda state, i: state.things[i].look,
     ("thing", "holder"): lambda state, i: state.people[state.scene.things[i][0]].name,
     ("thing", "owner"): lambda state, i: state.things[i].owner,
-    ("place", ""): lambda state, i: state.places[i],
     ("place", "at"): lambda state, i: state.places[i],
 }
 """What the town remembers of people, things and places."""
