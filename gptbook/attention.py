@@ -216,9 +216,9 @@ class KVCache:
         )
         if not dtype.is_floating_point:
             raise TypeError(f"a cache of {dtype} cannot hold keys; use torch.float32 or the like")
-        shape = (batch_size, num_kv_heads, context_length, head_dim)
-        self._keys = torch.zeros(shape, dtype=dtype, device=device)
-        self._values = torch.zeros_like(self._keys)
+        # The keys of all heads, then the values: where both come in one tensor, one copy will do.
+        shape = (batch_size, 2 * num_kv_heads, context_length, head_dim)
+        self._memory = torch.zeros(shape, dtype=dtype, device=device)
         self._length = 0
 
     def __len__(self) -> int:
@@ -228,12 +228,12 @@ class KVCache:
     @property
     def context_length(self) -> int:
         """How many positions there is room for."""
-        return self._keys.shape[2]
+        return self._memory.shape[2]
 
     @property
     def num_bytes(self) -> int:
         """Memory taken by the keys and values together, in bytes."""
-        return 2 * self._keys.numel() * self._keys.element_size()
+        return self._memory.numel() * self._memory.element_size()
 
     def append(
         self,
@@ -257,8 +257,27 @@ class KVCache:
                 cache's shape and device, or carry gradients. After any error the cache is as it
                 was before.
         """
-        self._check(key, value)
-        start, num_new = self._length, key.shape[2]
+        for name, new in (("keys", key), ("values", value)):
+            self._check(name, new, self._memory.shape[1] // 2)
+        if key.shape != value.shape:
+            raise ValueError(
+                f"keys of shape {tuple(key.shape)} and values of shape {tuple(value.shape)} came; "
+                "each key needs the value it stands for"
+            )
+        return self.extend(torch.cat([key, value], dim=1), first_position)
+
+    def extend(
+        self, key_value: Float[Tensor, "B G2 T K"], first_position: int | None = None
+    ) -> tuple[Float[Tensor, "B G S K"], Float[Tensor, "B G S K"]]:
+        """Do as `append`, where the values of all heads lie behind the keys of all heads.
+
+        That is how one projection makes them, and how they are remembered. Errors are those of
+        `append`.
+        """
+        self._check("keys and values", key_value, self._memory.shape[1])
+        if first_position is not None and type(first_position) is not int:
+            _check_counts(at_least=0, first_position=first_position)
+        start, num_new = self._length, key_value.shape[2]
         stop = start + num_new
         if first_position is not None and first_position != start:
             raise ValueError(
@@ -270,10 +289,10 @@ class KVCache:
                 f"{num_new} more tokens after {start} do not fit in a cache of "
                 f"context_length={self.context_length}; make a longer cache, or truncate it"
             )
-        self._keys.narrow(2, start, num_new).copy_(key)
-        self._values.narrow(2, start, num_new).copy_(value)
+        self._memory.narrow(2, start, num_new).copy_(key_value)
         self._length = stop
-        return self._keys.narrow(2, 0, stop), self._values.narrow(2, 0, stop)
+        keys, values = self._memory.narrow(2, 0, stop).chunk(2, 1)
+        return keys, values
 
     def truncate(self, length: int) -> None:
         """Forget every position from `length` on.
@@ -299,7 +318,7 @@ class KVCache:
             TypeError: If `rows` does not hold whole numbers.
             ValueError: If there are none, or one is not a row of the cache.
         """
-        batch_size = len(self._keys)
+        batch_size = len(self._memory)
         if not isinstance(rows, Tensor) or rows.dtype not in (torch.int32, torch.int64):
             raise TypeError(
                 f"rows must be a tensor of whole numbers, not {_kind(rows)}; "
@@ -310,40 +329,34 @@ class KVCache:
                 f"rows {rows.tolist()} came, but this cache has rows 0 to {batch_size - 1}; "
                 "name at least one of them, in one list"
             )
-        self._keys, self._values = (self._chosen(each, rows) for each in (self._keys, self._values))
+        kept = self._memory[rows, :, : len(self)]
+        if len(rows) != batch_size:
+            self._memory = self._memory.new_zeros(len(rows), *self._memory.shape[1:])
+        self._memory[:, :, : len(self)] = kept
 
-    def _chosen(self, memory: Tensor, rows: Tensor) -> Tensor:
-        """Give memory that holds these rows of it; the same memory if there are as many."""
-        kept = memory[rows, :, : len(self)]
-        if len(rows) != len(memory):
-            memory = memory.new_zeros(len(rows), *memory.shape[1:])
-        memory[:, :, : len(self)] = kept
-        return memory
-
-    def _check(self, key: Tensor, value: Tensor) -> None:
-        """Refuse keys and values of another batch, head, device or dtype, or under training."""
-        memory = self._keys
-        batch_size, num_kv_heads, _, head_dim = memory.shape
-        for name, new in (("keys", key), ("values", value)):
-            if not isinstance(new, Tensor) or new.dtype != memory.dtype:
-                raise TypeError(
-                    f"{name} of {_kind(new)} do not fit a cache of {memory.dtype}; "
-                    "make the cache with the dtype of the keys"
-                )
-            num_new = key.shape[2] if key.dim() == 4 else 1
-            fits = new.shape == (batch_size, num_kv_heads, num_new, head_dim)
-            if not fits or new.device != memory.device:
-                raise ValueError(
-                    f"{name} of shape {tuple(new.shape)} on {new.device} do not fit a cache for "
-                    f"(batch_size={batch_size}, num_kv_heads={num_kv_heads}, T, "
-                    f"head_dim={head_dim}) on {memory.device}; make the cache with "
-                    "attention.new_cache(batch_size, context_length)"
-                )
-            if new.requires_grad and torch.is_grad_enabled():
-                raise ValueError(
-                    f"{name} that carry gradients came, but a cache is for generating; "
-                    "call the layer under torch.no_grad()"
-                )
+    def _check(self, name: str, new: Tensor, num_heads: int) -> None:
+        """Refuse what is of another batch, head, device or dtype, or under training."""
+        memory = self._memory
+        if not isinstance(new, Tensor) or new.dtype != memory.dtype:
+            raise TypeError(
+                f"{name} of {_kind(new)} do not fit a cache of {memory.dtype}; "
+                "make the cache with the dtype of the keys"
+            )
+        batch_size, _, _, head_dim = memory.shape
+        num_new = new.shape[2] if new.dim() == 4 else 1
+        fits = new.shape == (batch_size, num_heads, num_new, head_dim)
+        if not fits or new.device != memory.device:
+            raise ValueError(
+                f"{name} of shape {tuple(new.shape)} on {new.device} do not fit a cache for "
+                f"(batch_size={batch_size}, num_kv_heads={memory.shape[1] // 2}, T, "
+                f"head_dim={head_dim}) on {memory.device}; make the cache with "
+                "attention.new_cache(batch_size, context_length)"
+            )
+        if new.requires_grad and torch.is_grad_enabled():
+            raise ValueError(
+                f"{name} that carry gradients came, but a cache is for generating; "
+                "call the layer under torch.no_grad()"
+            )
 
 
 class CausalSelfAttention(nn.Module):
@@ -416,9 +429,14 @@ class CausalSelfAttention(nn.Module):
             ValueError: If `x` is not (batch, tokens, d_model), does not follow what the cache
                 holds, or does not fit into it. The cache is then as it was before.
         """
-        query, key, value = self.project(x, self._start(cache, first_position))
-        if cache is not None:
-            key, value = cache.append(key, value, first_position)
+        if cache is None or self.rotary is not None:
+            query, key, value = self.project(x, self._start(cache, first_position))
+            if cache is not None:
+                key, value = cache.append(key, value, first_position)
+        else:  # keys and values come side by side, and are remembered so
+            sizes = [self.num_heads, 2 * self.num_kv_heads]
+            query, key_value = self._project(x).split_with_sizes(sizes, 1)
+            key, value = cache.extend(key_value, first_position)
         if self.num_kv_heads < self.num_heads:
             key, value = self._share(key), self._share(value)
         bias = None if self.score_bias is None else self._bias(query, key)
@@ -438,19 +456,10 @@ class CausalSelfAttention(nn.Module):
         self, x: Float[Tensor, "B T D"], first_position: int = 0
     ) -> tuple[Float[Tensor, "B H T K"], Float[Tensor, "B G T K"], Float[Tensor, "B G T K"]]:
         """Compute every head's queries, keys and values, already turned by their position."""
-        d_model, head_dim = self.num_heads * self.head_dim, self.head_dim
-        if not isinstance(x, Tensor) or not x.is_floating_point():
-            raise TypeError(f"x must be a tensor of floats, not {_kind(x)}; embed token ids first")
-        if x.dim() != 3 or x.shape[-1] != d_model:
-            raise ValueError(
-                f"x of shape {tuple(x.shape)} came, but this layer takes (batch, tokens, "
-                f"d_model={d_model}); give a single text a batch axis with x.unsqueeze(0)"
-            )
         if type(first_position) is not int or first_position < 0:
             _check_counts(at_least=0, first_position=first_position)
         num_heads, num_shared = self.num_heads, self.num_kv_heads
-        shape = (*x.shape[:2], num_heads + 2 * num_shared, head_dim)
-        heads = self.query_key_value(x).view(shape).transpose(1, 2)  # (B, H + 2 G, T, K)
+        heads = self._project(x)
         if self.rotary is None:
             query, key, value = heads.split_with_sizes([num_heads, num_shared, num_shared], 1)
             return query, key, value
@@ -502,6 +511,19 @@ class CausalSelfAttention(nn.Module):
             dtype=weight.dtype,
             device=weight.device,
         )
+
+    def _project(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B H2G T K"]:
+        """Compute every head's queries, then the keys, then the values."""
+        d_model = self.num_heads * self.head_dim
+        if not isinstance(x, Tensor) or not x.is_floating_point():
+            raise TypeError(f"x must be a tensor of floats, not {_kind(x)}; embed token ids first")
+        if x.dim() != 3 or x.shape[-1] != d_model:
+            raise ValueError(
+                f"x of shape {tuple(x.shape)} came, but this layer takes (batch, tokens, "
+                f"d_model={d_model}); give a single text a batch axis with x.unsqueeze(0)"
+            )
+        shape = (*x.shape[:2], self.num_heads + 2 * self.num_kv_heads, self.head_dim)
+        return self.query_key_value(x).view(shape).transpose(1, 2)
 
     def _share(self, x: Tensor) -> Tensor:
         """Share what has been checked."""

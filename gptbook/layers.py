@@ -199,8 +199,8 @@ class FeedForward(nn.Module):
             ValueError: If `x` has another width.
         """
         _check_vectors(x, self.expand.in_features)
-        inner = _drop(self._bend(self.expand(x)), self.dropout, self.training)  # (B, T, F)
-        return self.contract(inner)
+        inner = self._bend(self.expand(x))  # (B, T, F)
+        return self.contract(_drop(inner, self.dropout) if self.training else inner)
 
     def extra_repr(self) -> str:
         """Show the settings where PyTorch prints the module."""
@@ -307,8 +307,9 @@ class TransformerBlock(nn.Module):
         Errors are those of `CausalSelfAttention.forward`.
         """
         mixed = self.attention(self.attention_norm(x), cache, first_position)
-        x = x + _drop(mixed, self.dropout, self.training)
-        return x + _drop(self.feed_forward(self.feed_forward_norm(x)), self.dropout, self.training)
+        x = x + (_drop(mixed, self.dropout) if self.training else mixed)
+        worked = self.feed_forward(self.feed_forward_norm(x))
+        return x + (_drop(worked, self.dropout) if self.training else worked)
 
     def extra_repr(self) -> str:
         """Show the settings where PyTorch prints the module."""
@@ -350,9 +351,10 @@ class PostNormBlock(TransformerBlock):
         Errors are those of `CausalSelfAttention.forward`.
         """
         mixed = self.attention(x, cache, first_position)
-        x = self.attention_norm(x + _drop(mixed, self.dropout, self.training))
+        x = self.attention_norm(x + (_drop(mixed, self.dropout) if self.training else mixed))
         worked = self.feed_forward(x)
-        return self.feed_forward_norm(x + _drop(worked, self.dropout, self.training))
+        worked = _drop(worked, self.dropout) if self.training else worked
+        return self.feed_forward_norm(x + worked)
 
 
 def check_dropout(dropout: object) -> None:
@@ -366,9 +368,9 @@ def check_dropout(dropout: object) -> None:
         raise ValueError(f"dropout is a probability in [0, 1), not {dropout}; 0.0 turns it off")
 
 
-def _drop(x: Tensor, dropout: float, training: bool) -> Tensor:
-    """Drop numbers at random in training; at zero there is no work at all."""
-    return F.dropout(x, dropout) if training and dropout else x
+def _drop(x: Tensor, dropout: float) -> Tensor:
+    """Drop numbers at random; at zero there is no work at all."""
+    return F.dropout(x, dropout) if dropout else x
 
 
 def _check_width(name: str, width: object) -> None:

@@ -358,20 +358,21 @@ def test_a_cache_that_refuses_stays_as_it_was():
     attention = make_attention()
     x, cache = randn(2, 8, 8), attention.new_cache(batch_size=2, context_length=5)
     attention(x[:, :3], cache)
-    before = cache._keys.clone(), cache._values.clone()
+    before = cache._memory.clone()
     refused = [
         (ValueError, x[:, 3:4], {"first_position": 4}),  # a hole
         (ValueError, x[:, 3:4], {"first_position": 2}),  # once more
         (ValueError, x[:, 3:6], {}),  # too many
         (ValueError, x[:1, 3:4], {}),  # another batch
         (TypeError, x[:, 3:4].float(), {}),  # another dtype
+        (TypeError, x[:, 3:4], {"first_position": 3.0}),  # no whole number
     ]
     for error, chunk, options in refused:
         layer = attention.float() if chunk.dtype == torch.float32 else attention
         with pytest.raises(error):
             layer(chunk, cache, **options)
         assert len(cache) == 3
-        torch.testing.assert_close((cache._keys, cache._values), before, rtol=0, atol=0)
+        torch.testing.assert_close(cache._memory, before, rtol=0, atol=0)
         attention.double()
     whole = attention(x[:, :5])
     torch.testing.assert_close(attention(x[:, 3:5], cache), whole[:, 3:], rtol=1e-6, atol=1e-6)
@@ -420,10 +421,22 @@ def test_selected_rows_go_on_as_those_texts_would(rows, num_past, heads, seed):
     assert (cache.context_length, len(cache)) == (8, num_past + 2)
 
 
+def test_keys_and_values_side_by_side_are_remembered_as_if_they_came_apart():
+    torch.manual_seed(0)
+    apart, together = (make_attention(4, 2).new_cache(3, context_length=7) for _ in range(2))
+    for num_new in (3, 1):
+        key, value = randn(2, 3, 2, num_new, 4)
+        expected = apart.append(key, value)
+        torch.testing.assert_close(together.extend(torch.cat([key, value], dim=1)), expected)
+        torch.testing.assert_close(expected[1][:, :, -num_new:], value)
+    with pytest.raises(ValueError, match=r"keys and values of shape \(3, 2, 1, 4\)"):
+        together.extend(key)
+
+
 def test_a_new_cache_has_the_layers_shape_and_dtype():
     cache = make_attention(4, 2).new_cache(batch_size=3, context_length=7)
-    assert cache._keys.shape == cache._values.shape == (3, 2, 7, 4)
-    assert cache._keys.dtype == cache._values.dtype == torch.float64
+    assert cache._memory.shape == (3, 2 * 2, 7, 4)
+    assert cache._memory.dtype == torch.float64
 
 
 def test_a_cached_step_may_see_the_whole_past():

@@ -309,6 +309,14 @@ def test_bfloat16_is_used_where_the_processor_has_it(monkeypatch):
 # --- bare modules -------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("shape", [(1, 1, 5), (1, 5), (5,), (2, 1, 5), (1, 2, 5), (1, 1, 1, 5)])
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_bare_linear_layer_takes_one_vector_or_many(shape, bias):
+    torch.manual_seed(0)
+    layer, x = nn.Linear(5, 3, bias=bias).double(), torch.randn(shape, dtype=torch.float64)
+    torch.testing.assert_close(bare(layer)(x), layer(x))
+
+
 @pytest.mark.parametrize("config", COMPOSITIONS, ids=lambda config: type(config).__name__)
 def test_a_bare_model_computes_the_very_same(config):
     model = model_of(config)
