@@ -97,6 +97,13 @@ def test_the_race_ends_when_both_are_there(monkeypatch):
     never = littletown.race(GPT(MODERN), short, batches, candidates, lambda model: False)
     assert "not reached" in str(never[0])
 
+    def only_ours(model) -> bool:
+        return isinstance(model, GPT)
+
+    alone, _ = littletown.race(GPT(MODERN), recipe, batches, candidates, only_ours)
+    assert alone.ratios[0] > littletown.PATIENCE
+    assert re.match(r".*20 steps, theirs \d+, and not there yet", alone.verdict)
+
 
 def test_what_does_not_agree_is_not_timed(monkeypatch):
     with pytest.raises(ValueError, match=r"loss: ours is 1.0, theirs 1.2"):
