@@ -69,16 +69,18 @@ def race(
     mine = Tutored(ours, ours.blocks, ours.token_embedding.weight, candidates)
     its = Tutored(theirs, theirs.model.model.layers, theirs.model.lm_head.weight, candidates)
     its.maps.data.copy_(mine.maps.data)
-    first, second = itertools.tee(batches)
+    given: list[Batch] = []  # the batch of this step, drawn outside the time of either
+    both = (given[0] for _ in itertools.count()), (given[0] for _ in itertools.count())
     runners = [
-        Runner(ours, (step.loss for step in train(mine, first, config))),
-        Runner(theirs, peer_losses(its, second, config)),
+        Runner(ours, (step.loss for step in train(mine, both[0], config))),
+        Runner(theirs, peer_losses(its, both[1], config)),
     ]
     for number in range(1, config.num_steps + 1):
+        given[:] = [next(batches)]
         mine.strictness = its.strictness = recipe.lesson(number).strictness
         losses = [runner.step() for runner in runners if not runner.arrived]
-        if number <= 2:
-            same(f"loss of step {number}", *losses, 1e-3)
+        if number == 1:  # after it the optimizers part
+            same("loss of the first step", *losses, 1e-3)
         if number % EVERY == 0:
             for runner in runners:
                 runner.arrived = runner.arrived or is_there(runner.model)
