@@ -1,4 +1,4 @@
-"""Run every benchmark and write RESULTS.md: `make bench`, on a quiet machine, under 25 minutes.
+"""Run every benchmark and write RESULTS.md: `make bench`, on a quiet machine, about half an hour.
 
 python -m benchmarks                # all of them; writes benchmarks/RESULTS.md
 python -m benchmarks decode         # some; only prints
