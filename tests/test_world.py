@@ -427,6 +427,20 @@ def test_each_sentence_that_the_town_does_not_have_is_a_fault_of_its_own():
     assert language == [(2, "language"), (3, "language")]
 
 
+def test_who_meets_somebody_is_where_they_met():
+    met = Counter()
+    for seed in range(300):
+        state = State()
+        for sentence in WORLD.sample(seed).sentences:
+            state = follow(state, sentence)
+            if "A meets B" in sentence.choice.kind.needs:
+                places = [state.scene.people[sentence.choice.cast[role]] for role in "AB"]
+                assert places[0] == places[1], sentence.text
+                met[sentence.kind] += 1
+    kinds = {kind.name for kind in KINDS if "A meets B" in kind.needs}
+    assert kinds == set(met)
+
+
 def test_people_who_are_too_many_are_a_fault_and_no_error():
     third = "The calm pilot Ben was also in the park. The shy cook Ivy was also in the park."
     found = faults(changed(OPENING, f"{OPENING} {third}"))
