@@ -599,7 +599,7 @@ class PaperTrainingConfig(TrainingConfig):
     """
 
     d_model: int = 512
-    """Width of the model: the rate falls with its root."""
+    """Width of the model; the rate falls with its root."""
     learning_rate: float = 1.0
     """By how much to multiply the paper's rate."""
     warmup_steps: int = 4_000
