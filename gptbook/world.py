@@ -14,8 +14,8 @@ a sum over scenes, and nothing is left to chance.
 
 Where to read on, from the ground up: `words`, `kinds`, `wordings` (a template that writes and
 recognizes), `scenes` (what may be said, how likely, the entropy), `stories` (the words of a scene,
-one sentence after another), `reading` (the way back, and faults), `next_words`; beside them `shop`
-and `reviews`, two smaller languages.
+one sentence after another), `reading` (the way back, and faults), `next_words`; beside them `shop`,
+`reviews`, `posts` and `programs`, four smaller languages.
 
 All probabilities are natural logarithms, in nats.
 
@@ -40,6 +40,8 @@ from gptbook.littletown.next_words import (
     recalled,
     word_log_probabilities,
 )
+from gptbook.littletown.posts import Post, draw_post, post_posterior
+from gptbook.littletown.programs import Program, draw_program
 from gptbook.littletown.reading import (
     Fault,
     fate,
@@ -117,12 +119,12 @@ class Story:
     @cached_property
     def chinese(self) -> str:
         """The same story in Chinese, sentence by sentence; no two stories have the same."""
-        return "".join(map(translate, self._states, self.sentences))
+        return "".join(map(translate, self.states, self.sentences))
 
     @cached_property
     def facts(self) -> tuple[str, ...]:
         """What is so in the end, in plain sentences."""
-        state = self._states[-1]
+        state = self.states[-1]
         facts = []
         for index, person in enumerate(state.people):
             name = person.name.english
@@ -138,11 +140,11 @@ class Story:
     @cached_property
     def summary(self) -> str:
         """One or two sentences on the person whom the story names first."""
-        name = self._states[1].people[0].name
+        name = self.states[1].people[0].name
         gained: list[str] = []
         lost: list[str] = []
         held = None
-        for state in self._states[1:]:
+        for state in self.states[1:]:
             who = state.used("person").index(name)
             holding = [state.things[thing].noun.english for thing in state.scene.held_by(who)]
             now = holding[0] if holding else None
@@ -160,13 +162,13 @@ class Story:
     @cached_property
     def sentiment(self) -> str:
         """Whether more people end up happy ("positive") or sad ("negative"), or neither."""
-        feelings = [person.feeling for person in self._states[-1].people]
+        feelings = [person.feeling for person in self.states[-1].people]
         balance = sum((row in POOLS["joy"]) - (row in POOLS["sorrow"]) for row in feelings)
         return "positive" if balance > 0 else "negative" if balance < 0 else "neutral"
 
     @property
-    def _states(self) -> list[State]:
-        """What is so before the first sentence, and after each."""
+    def states(self) -> list[State]:
+        """What is so before the first sentence, and after each of them."""
         return list(accumulate(self.sentences, follow, initial=State()))
 
     def __repr__(self) -> str:
@@ -395,6 +397,34 @@ class World:
             ValueError: If it is no review of the town's.
         """
         return posterior(text)
+
+    def post(self, seed: int) -> Post:
+        """Draw what somebody pins to the notice board, the same on every machine.
+
+        Raises:
+            TypeError: If the seed is no integer.
+            ValueError: If the seed is negative.
+        """
+        _check_count("seed", seed)
+        return draw_post(random.Random(seed).random)
+
+    def post_posterior(self, text: str) -> float:
+        """Say how likely a post was meant to be rude, exactly: no moderator knows better.
+
+        Raises:
+            ValueError: If it is no post of the town's.
+        """
+        return post_posterior(text)
+
+    def program(self, seed: int) -> Program:
+        """Draw a program of a few lines about who has what, the same on every machine.
+
+        Raises:
+            TypeError: If the seed is no integer.
+            ValueError: If the seed is negative.
+        """
+        _check_count("seed", seed)
+        return draw_program(random.Random(seed).random)
 
     @cached_property
     def words(self) -> tuple[str, ...]:

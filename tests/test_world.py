@@ -6,12 +6,14 @@ import statistics
 import subprocess
 import sys
 from collections import Counter, defaultdict
+from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gptbook.littletown import reviews, scenes, shop
+from gptbook.littletown import posts, programs, reviews, scenes, shop
 from gptbook.littletown.kinds import KINDS
 from gptbook.littletown.next_words import begin, next_words
 from gptbook.littletown.reading import read_sentence
@@ -737,7 +739,9 @@ def test_parsing_what_the_town_cannot_tell_names_the_first_fault():
 
 
 @pytest.mark.usefixtures("without_shape_checks")
-@pytest.mark.parametrize("method", [WORLD.sample, WORLD.dialogue, WORLD.review])
+@pytest.mark.parametrize(
+    "method", [WORLD.sample, WORLD.dialogue, WORLD.review, WORLD.post, WORLD.program]
+)
 def test_a_seed_is_a_number_from_zero_up(method):
     with pytest.raises(ValueError, match="seed must not be negative, but is -1"):
         method(-1)
@@ -874,3 +878,149 @@ def test_what_is_no_review_is_refused(old, new):
     for other in (text.replace(old, new, 1), "", "Hello."):
         with pytest.raises(ValueError, match="is no review of Littletown; pass the text of World"):
             WORLD.review_posterior(other)
+
+
+# --- a shopkeeper who is not of the town ----------------------------------------------------------
+
+
+def play(seed: int, shopkeeper: Callable[[list[str]], str]) -> list[str]:
+    """Let a customer of this seed talk with a shopkeeper until the end, and give the lines."""
+    visit = shop.visit(random.Random(seed).random)
+    lines = next(visit)
+    while True:
+        try:
+            lines = visit.send(shopkeeper(lines))
+        except StopIteration as end:
+            return end.value
+
+
+def knowing_shopkeeper(lines: list[str]) -> str:
+    """Say what the program would say, found by asking which lines leave no fault but the end."""
+    said = {
+        "Hello. What would you like?",
+        "Goodbye.",
+        *(f"The {noun} costs {price} coins." for noun in shop._NOUNS for price in shop._PRICES),
+        *(f"I am sorry, there is no {noun}." for noun in shop._NOUNS),
+        *(f"Thank you. Here is your {noun}." for noun in shop._NOUNS),
+    }
+    return next(
+        row
+        for row in sorted(said)
+        if all(
+            fault.reason == "the talk breaks off"
+            for fault in shop.dialogue_faults("\n".join([*lines, shop.SHOPKEEPER + row]))
+        )
+    )
+
+
+@settings(max_examples=5)
+@given(SEEDS)
+def test_a_shopkeeper_who_is_right_comes_to_the_end(seed):
+    talk = "\n".join(play(seed, knowing_shopkeeper))
+    assert shop.dialogue_faults(talk) == []
+    assert talk.endswith("Shopkeeper: Goodbye.")
+
+
+def test_a_talk_ends_with_the_first_wrong_line():
+    lines = play(1, lambda lines: "Hello. What would you like?")
+    [fault, _] = shop.dialogue_faults("\n".join(lines))
+    assert fault.line == lines[-1] == "Shopkeeper: Hello. What would you like?"
+    assert fault.index == len(lines) - 1 > 2
+    assert play(1, lambda lines: "Hm.")[-1] == "Shopkeeper: Hm."
+
+
+# --- posts ----------------------------------------------------------------------------------------
+
+
+def test_how_rude_a_post_is_by_hand():
+    text = "To Mia. Your hat is ugly. Thank you."
+    rude = 1 / 8 * 6 / 20 * 8 / 42 * 2 / 20
+    friendly = 7 / 8 * 3 / 20 * 2 / 39 * 10 / 20
+    assert WORLD.post_posterior(text) == pytest.approx(rude / (rude + friendly))
+
+
+@given(SEEDS)
+def test_a_post_is_read_as_it_was_drawn(seed):
+    post = WORLD.post(seed)
+    assert WORLD.post_posterior(post.text) == post.posterior
+    assert 0 < post.posterior < 1
+
+
+def test_the_best_moderator_is_found_in_the_draws():
+    """Drawn posts are as often rude as said, and the tradeoff computed is the one counted."""
+    rows = [WORLD.post(seed) for seed in range(8_000)]
+    rude = sum(row.is_rude for row in rows)
+    assert rude / len(rows) == pytest.approx(posts.RUDE_SHARE, abs=0.012)
+    for threshold in (0.1, 0.5, 0.9):
+        best = min(
+            (row for row in posts.best_tradeoffs() if row.threshold >= threshold),
+            key=lambda row: row.threshold,
+        )
+        held = [row for row in rows if row.posterior >= threshold]
+        right = sum(row.is_rude for row in held)
+        assert right / len(held) == pytest.approx(best.precision, abs=0.04)
+        assert right / rude == pytest.approx(best.recall, abs=0.04)
+
+
+def test_a_lower_threshold_holds_back_more():
+    rows = posts.best_tradeoffs()
+    assert [row.threshold for row in rows] == sorted({row.threshold for row in rows}, reverse=True)
+    assert all(a.recall < b.recall for a, b in pairwise(rows))
+    assert all(a.precision > b.precision for a, b in pairwise(rows))
+    assert rows[-1].recall == pytest.approx(1)
+    assert rows[-1].precision == pytest.approx(posts.RUDE_SHARE)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("ugly", "huge"), ("hat", "moon"), ("Mia", "Bob"), (" Thank you.", ""), ("To ", "to ")],
+)
+def test_what_is_no_post_is_refused(old, new):
+    text = "To Mia. Your hat is ugly. Thank you."
+    assert WORLD.post_posterior(text) > 0
+    with pytest.raises(ValueError, match="is no post of Littletown; pass the text of World"):
+        WORLD.post_posterior(text.replace(old, new))
+
+
+def test_a_thing_is_not_judged_twice():
+    with pytest.raises(ValueError, match="is no post"):
+        WORLD.post_posterior("To Mia. Your hat is ugly. Your hat is useful. Thank you.")
+
+
+# --- programs -------------------------------------------------------------------------------------
+
+
+@given(SEEDS)
+def test_a_program_holds_with_its_answer_alone(seed):
+    """As this package runs it, and as Python does."""
+    program = WORLD.program(seed)
+    text = program.prompt + program.answer
+    assert programs.holds(text)
+    exec(text, {})
+    others = {name.english for name in NAMES} - {program.answer.strip('"')}
+    assert not any(programs.holds(f'{program.prompt}"{name}"') for name in others)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import os",
+        "print('x')",
+        "a = b",
+        "a = 1",
+        "a, b = 'x'",
+        "a, b = 'x', 'y', 'z'",
+        "a.b = 'x'",
+        "a = 'x'; assert a != 'y'",
+        "assert a == 'x'",
+        "a = 'x' + 'y'",
+    ],
+)
+def test_nothing_but_assignments_is_run(text):
+    with pytest.raises(ValueError, match="cannot stand here; a program of Littletown assigns"):
+        programs.holds(text)
+
+
+def test_what_is_no_python_is_said_so():
+    with pytest.raises(ValueError, match=r"is no program: .*; write one as Python has it"):
+        programs.holds("kite = ")

@@ -7,7 +7,7 @@ is on the shelf; whatever the shopkeeper says later must agree with it.
 
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import NamedTuple
@@ -29,6 +29,8 @@ _NOUNS = tuple(noun.english for noun in THINGS[0] + THINGS[1])
 _PRICES = tuple(price.english for price in POOLS["price"])
 _GREETINGS = ("Good morning.", "Good day.", "Hello.")
 _FAREWELLS = ("Goodbye.", "Have a nice day.")
+SHOPKEEPER, CUSTOMER = "Shopkeeper: ", "Customer: "
+"""What stands before a line."""
 
 
 class _Talk(NamedTuple):
@@ -73,21 +75,43 @@ class DialogueFault:
 
 def draw_dialogue(draw: Callable[[], float]) -> Dialogue:
     """Draw a talk, with numbers drawn uniformly from 0 to 1."""
-    stock: dict[str, str] = {}
-    while len(stock) < SHELF:
-        stock.setdefault(_NOUNS[int(draw() * len(_NOUNS))], _PRICES[int(draw() * len(_PRICES))])
+    stock = _draw_stock(draw)
     lines, talk = [_shelf(stock)], _Talk("greeting", stock)
     log_probability = _log_probability_of_shelf()
     while talk.stage != "over":
-        left = draw()
-        for turn in _turns(talk):
-            left -= turn.probability
-            if left < 0:
-                break
+        turn = _draw_turn(_turns(talk), draw)
         lines.append(turn.line)
         log_probability += math.log(turn.probability)
         talk = turn.after
     return Dialogue("\n".join(lines), log_probability, stock)
+
+
+def visit(draw: Callable[[], float]) -> Generator[list[str], str, list[str]]:
+    """Let a customer talk with a shopkeeper who is not of the town, such as a model.
+
+    It yields all lines so far whenever the shopkeeper is to speak, takes what is said by `send`,
+    without "Shopkeeper: ", and returns the lines of the talk. The talk ends with the first line of
+    the shopkeeper's that is wrong.
+
+    Args:
+        draw: Gives numbers drawn uniformly from 0 to 1, which decide what the customer says.
+    """
+    stock = _draw_stock(draw)
+    lines, talk = [_shelf(stock)], _Talk("greeting", stock)
+    while talk.stage != "over":
+        turns = list(_turns(talk))
+        if turns[0].line.startswith(SHOPKEEPER):
+            said = yield list(lines)
+            lines.append(SHOPKEEPER + said)
+            meant = [turn for turn in turns if turn.line == lines[-1]]
+            if not meant:
+                break
+            talk = meant[0].after
+        else:
+            turn = _draw_turn(turns, draw)
+            lines.append(turn.line)
+            talk = turn.after
+    return lines
 
 
 def dialogue_log_probability(text: str) -> float:
@@ -102,6 +126,24 @@ def dialogue_log_probability(text: str) -> float:
 def dialogue_faults(text: str) -> list[DialogueFault]:
     """List what is wrong with a talk, such as a price that is not the one on the shelf."""
     return [row for row in _read(text) if isinstance(row, DialogueFault)]
+
+
+def _draw_stock(draw: Callable[[], float]) -> dict[str, str]:
+    """Draw what is on the shelf, and for how many coins."""
+    stock: dict[str, str] = {}
+    while len(stock) < SHELF:
+        stock.setdefault(_NOUNS[int(draw() * len(_NOUNS))], _PRICES[int(draw() * len(_PRICES))])
+    return stock
+
+
+def _draw_turn(turns: Iterable[_Turn], draw: Callable[[], float]) -> _Turn:
+    """Draw one of the turns that may come next."""
+    left = draw()
+    for turn in turns:
+        left -= turn.probability
+        if left < 0:
+            break
+    return turn
 
 
 def _read(text: str) -> Iterator[_Turn | DialogueFault]:
