@@ -79,11 +79,12 @@ def next_token_pairs(
 
 
 def loss_of(
-    model: nn.Module, token_ids: Int[Tensor, "B *S T"], targets: Num[Tensor, "B T *K"]
+    model: nn.Module, token_ids: Int[Tensor, "B *S T"], targets: Num[Tensor, "B ..."]
 ) -> Tensor:
     """Average the surprise at the targets, in nats: the model's own `loss`, or from its logits.
 
-    A loss of the model's own may read more than one text, or ask for more than one target a token.
+    A loss of the model's own may read more than one text, and ask for one target a text or for
+    several a token.
 
     >>> guess_evenly = nn.Embedding.from_pretrained(torch.zeros(10, 10))
     >>> loss = loss_of(guess_evenly, torch.tensor([[1, 2]]), torch.tensor([[2, 3]]))
