@@ -25,6 +25,7 @@ import random
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, NamedTuple
 
 import torch
@@ -237,18 +238,10 @@ class EncoderDecoderConfig:
 
     def __post_init__(self) -> None:
         for name in ("vocab_size", "d_model", "num_heads", "num_layers", "d_ff"):
-            size = getattr(self, name)
-            if isinstance(size, bool) or not isinstance(size, int):
-                raise TypeError(f"{name} must be a whole number, not {size!r}")
-            if size < 1:
-                raise ValueError(f"{name} must be at least 1, not {size}")
+            _check_size(name, getattr(self, name))
         width_of_head(self.d_model, self.num_heads)
         check_dropout(self.dropout)
-        if not 0 <= self.label_smoothing < 1:
-            raise ValueError(
-                f"label_smoothing is a share from 0 to below 1, not {self.label_smoothing}; "
-                "0.1 is usual"
-            )
+        _check_share("label_smoothing", self.label_smoothing)
 
 
 class EncoderDecoder(nn.Module):
@@ -412,17 +405,21 @@ class EncoderDecoder(nn.Module):
         """Refuse what is no text for this model."""
         if not isinstance(token_ids, Tensor) or token_ids.dtype not in (torch.int64, torch.int32):
             kind = token_ids.dtype if isinstance(token_ids, Tensor) else type(token_ids).__name__
-            raise TypeError(f"{name} must be a tensor of whole numbers, not {kind}")
+            raise TypeError(
+                f"{name} must be a tensor of whole numbers, not {kind}; "
+                "make one of lists of token ids with fill_up"
+            )
         if token_ids.dim() != 2 or not token_ids.numel():
             raise ValueError(
                 f"{name} of shape {tuple(token_ids.shape)} came, but the model reads (batch, "
-                "tokens) with at least one of each"
+                "tokens) with at least one of each; one text goes in as token_ids[None]"
             )
         smallest, largest = token_ids.aminmax()
         if smallest < PADDING or largest >= self.vocab_size:
             raise ValueError(
                 f"{name} run from {smallest} to {largest}, but this model knows 0 to "
-                f"{self.vocab_size - 1}, and {PADDING} for padding"
+                f"{self.vocab_size - 1}, and {PADDING} for padding; encode with the tokenizer "
+                "that the model was made for"
             )
 
 
@@ -432,8 +429,13 @@ class Reading(nn.Module):
     def __init__(self, model: EncoderDecoder, source_ids: Int[Tensor, "B S"]) -> None:
         super().__init__()
         self.model = model
-        with torch.inference_mode():
-            self._sources = model.read(source_ids)
+        was_training = model.training
+        model.eval()  # what is read once serves every token that is written
+        try:
+            with torch.no_grad():
+                self._sources = model.read(source_ids)
+        finally:
+            model.train(was_training)
 
     @property
     def vocab_size(self) -> int:
@@ -527,12 +529,15 @@ def translate(
         batch_size: How many are translated side by side.
 
     Raises:
+        TypeError: If the texts are one text.
         ValueError: If a text is empty.
     """
+    if isinstance(texts, str):
+        raise TypeError(f"texts must be a list of texts, not {texts!r}; put it into a list")
     end = tokenizer.special_tokens[END_OF_TEXT]
     rows = [tokenizer.encode_ordinary(text) for text in texts]
     if empty := [number for number, row in enumerate(rows) if not row]:
-        raise ValueError(f"text {empty[0]} is empty; there is nothing to translate")
+        raise ValueError(f"text {empty[0]} is empty; leave it out, there is nothing to translate")
     written: list[list[int]] = []
     for start in range(0, len(rows), batch_size):
         some = rows[start : start + batch_size]
@@ -572,6 +577,10 @@ def smoothed_cross_entropy(
     Returns:
         The mean over the positions that are scored, in nats.
 
+    Raises:
+        TypeError: If `smoothing` is not a number.
+        ValueError: If `smoothing` is no share, or no position is scored.
+
     References:
         Szegedy et al. (2016), section 7; Vaswani et al. (2017), section 5.4.
 
@@ -580,8 +589,14 @@ def smoothed_cross_entropy(
     >>> math.isclose(loss.item(), math.log(4), rel_tol=1e-6)
     True
     """
+    _check_share("smoothing", smoothing)
     scored = targets != IGNORED
     log_probs = logits[scored].log_softmax(dim=-1)  # (N, V)
+    if not len(log_probs):
+        raise ValueError(
+            f"no position of targets of shape {tuple(targets.shape)} is scored: all are {IGNORED}; "
+            "give at least one the token that comes next"
+        )
     right = log_probs.gather(1, targets[scored][:, None])[:, 0]
     return -((1 - smoothing) * right + smoothing * log_probs.mean(dim=1)).mean()
 
@@ -589,6 +604,10 @@ def smoothed_cross_entropy(
 @dataclass(frozen=True, kw_only=True)
 class PaperTrainingConfig(TrainingConfig):
     """The recipe of 2017: a rise in a straight line, then a fall with the root of the step.
+
+    Raises:
+        TypeError: If `d_model` is not a whole number; else as `TrainingConfig`.
+        ValueError: If `d_model` is less than 1; else as `TrainingConfig`.
 
     References:
         Vaswani et al. (2017), section 5.3, equation 3.
@@ -607,6 +626,10 @@ class PaperTrainingConfig(TrainingConfig):
     eps: float = 1e-9
     weight_decay: float = 0.0
     max_gradient_norm: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_size("d_model", self.d_model)
 
     def learning_rate_at(self, step: int) -> float:
         """Give the learning rate of a step; the first is step 0."""
@@ -682,3 +705,25 @@ def _length(pair: tuple[list[int], list[int]]) -> int:
     """Say how long a pair is in a batch."""
     source, target = pair
     return max(len(source), len(target) + 1)
+
+
+# --- what users give ----------------------------------------------------------------------------
+
+_PAPER = {"d_model": 512, "num_heads": 8, "num_layers": 6, "d_ff": 2048}  # the base model's sizes
+
+
+def _check_size(name: str, size: object) -> None:
+    """Refuse what is no number of things."""
+    advice = f"the paper took {_PAPER[name]}" if name in _PAPER else "pass tokenizer.vocab_size"
+    if isinstance(size, bool) or not isinstance(size, int):
+        raise TypeError(f"{name} must be a whole number, not {size!r}; {advice}")
+    if size < 1:
+        raise ValueError(f"{name} must be at least 1, not {size}; {advice}")
+
+
+def _check_share(name: str, share: object) -> None:
+    """Refuse what is no share of a target."""
+    if isinstance(share, bool) or not isinstance(share, Real):
+        raise TypeError(f"{name} is a share such as 0.1, not {share!r}; 0.0 turns it off")
+    if not 0 <= float(share) < 1:
+        raise ValueError(f"{name} is a share from 0 to below 1, not {share}; 0.1 is usual")

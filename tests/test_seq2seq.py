@@ -208,6 +208,16 @@ def test_several_translations_of_one_source():
     assert rows[3] == generate(alone, [[0]], max_new_tokens=6, sampling=Sampling(), seed=7)[0]
 
 
+def test_a_model_in_training_reads_without_dropout_and_goes_on_in_training():
+    model = make_model(dropout=0.5)
+    source_ids, target_ids = torch.tensor([[1, 2, 3]]), torch.tensor([[0, 4]])
+    expected = model(source_ids, target_ids)
+    model.train()
+    reading = model.reading(source_ids)
+    assert all(module.training for module in model.modules())
+    torch.testing.assert_close(reading.eval()(target_ids), expected)
+
+
 def test_as_many_prompts_as_sources():
     reading = make_model().reading(torch.tensor([[1, 2]]))
     with pytest.raises(ValueError, match="2 prompts came for 1 sources"):
@@ -290,17 +300,71 @@ def test_what_is_no_pair_is_refused(source, target, message):
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"vocab_size": 0}, ValueError, "vocab_size must be at least 1"),
-        ({"num_layers": 2.0}, TypeError, "num_layers must be a whole number"),
+        ({"vocab_size": 0}, ValueError, "at least 1, not 0; pass tokenizer.vocab_size"),
+        ({"num_layers": 2.0}, TypeError, "whole number, not 2.0; the paper took 6"),
+        ({"d_ff": True}, TypeError, "d_ff must be a whole number, not True"),
         ({"num_heads": 5}, ValueError, "not a multiple of num_heads=5"),
         ({"dropout": 1.0}, ValueError, "dropout"),
-        ({"label_smoothing": 1.0}, ValueError, "label_smoothing"),
+        ({"label_smoothing": 1.0}, ValueError, "label_smoothing is a share from 0 to below 1"),
+        ({"label_smoothing": "a tenth"}, TypeError, "such as 0.1, not 'a tenth'; 0.0 turns it off"),
     ],
 )
 @pytest.mark.usefixtures("without_shape_checks")
 def test_sizes_that_cannot_be_built_are_refused(changes, error, message):
     with pytest.raises(error, match=message):
         replace(TINY, **changes)
+
+
+@pytest.mark.parametrize(
+    ("source", "error", "message"),
+    [
+        (torch.tensor([[0.5]]), TypeError, "not torch.float32; make one of lists .* fill_up"),
+        ([[1, 2]], TypeError, "not list; make one"),
+        (torch.tensor([1, 2]), ValueError, r"one text goes in as token_ids\[None\]"),
+        (torch.zeros(1, 0, dtype=torch.long), ValueError, r"\(1, 0\) came"),
+        (torch.tensor([[17]]), ValueError, "encode with the tokenizer that the model was made for"),
+    ],
+)
+@pytest.mark.usefixtures("without_shape_checks")
+def test_what_is_no_source_is_refused_with_advice(source, error, message):
+    with pytest.raises(error, match=message):
+        make_model().encode(source)
+
+
+@pytest.mark.parametrize(
+    ("d_model", "error", "message"),
+    [
+        (0, ValueError, "d_model must be at least 1, not 0; the paper took 512"),
+        (64.0, TypeError, "d_model must be a whole number, not 64.0"),
+        (True, TypeError, "d_model must be a whole number, not True"),
+    ],
+)
+@pytest.mark.usefixtures("without_shape_checks")
+def test_a_recipe_needs_a_width_that_a_model_can_have(d_model, error, message):
+    with pytest.raises(error, match=message):
+        PaperTrainingConfig(d_model=d_model, num_steps=200, warmup_steps=20)
+    with pytest.raises(ValueError, match="num_steps"):
+        PaperTrainingConfig(num_steps=0)
+
+
+@pytest.mark.parametrize(
+    ("smoothing", "error", "message"),
+    [
+        (1.0, ValueError, "smoothing is a share from 0 to below 1, not 1.0"),
+        (-0.1, ValueError, "not -0.1; 0.1 is usual"),
+        (math.nan, ValueError, "not nan"),
+        ("0.1", TypeError, "smoothing is a share such as 0.1, not '0.1'"),
+    ],
+)
+@pytest.mark.usefixtures("without_shape_checks")
+def test_what_is_no_share_of_a_target_is_refused(smoothing, error, message):
+    with pytest.raises(error, match=message):
+        smoothed_cross_entropy(torch.zeros(1, 1, 4), torch.tensor([[2]]), smoothing)
+
+
+def test_a_loss_of_nothing_is_refused():
+    with pytest.raises(ValueError, match=r"shape \(2, 3\) is scored: all are -100; give"):
+        smoothed_cross_entropy(torch.zeros(2, 3, 4), torch.full((2, 3), IGNORED), 0.1)
 
 
 # --- pairs --------------------------------------------------------------------------------------
@@ -344,3 +408,5 @@ def test_translate_gives_what_generate_writes():
     assert found[1] == tokenizer.decode([i for i in row if i != 256])
     with pytest.raises(ValueError, match="text 1 is empty"):
         translate(model, tokenizer, ["a", ""])
+    with pytest.raises(TypeError, match="a list of texts, not 'xyz'; put it into a list"):
+        translate(model, tokenizer, "xyz")
