@@ -32,7 +32,7 @@ from gptbook.finetuning import Message, encode_chat, encode_prompt, reply
 from gptbook.generation import Sampling
 from gptbook.littletown.posts import draw_post
 from gptbook.littletown.programs import draw_program, holds
-from gptbook.littletown.shop import CUSTOMER, SHOPKEEPER, draw_dialogue, visit
+from gptbook.littletown.shop import CUSTOMER, NOUNS, SHOPKEEPER, draw_dialogue, visit
 from gptbook.littletown.stories import translate
 from gptbook.model import GPT
 from gptbook.tokenizer import Tokenizer
@@ -586,6 +586,19 @@ def _dialogue(draw: random.Random) -> Chat:
     return shop_chat(draw_dialogue(draw.random).text.split("\n"))
 
 
+def _prices(draw: random.Random) -> Chat:
+    """Ask for many prices, of what is on the shelf and of what is not."""
+    dialogue = draw_dialogue(draw.random)
+    system, *_ = shop_chat(dialogue.text.split("\n"))
+    chat = [system]
+    for _ in range(draw.randint(3, 8)):
+        item = draw.choice([*dialogue.answerable, draw.choice(NOUNS)])
+        price = dialogue.answerable.get(item)
+        told = f"The {item} costs {price} coins." if price else f"I am sorry, there is no {item}."
+        chat += [Message("user", f"How much is the {item}?"), Message("assistant", told)]
+    return chat
+
+
 LESSONS: dict[str, Callable[[random.Random], Chat]] = {
     "about a story": _about_a_story,
     "sentences": partial(_passage, 3),
@@ -594,6 +607,7 @@ LESSONS: dict[str, Callable[[random.Random], Chat]] = {
     "moderation": partial(_cases, "moderation", 5),
     "program": partial(_cases, "program", 3),
     "shop": _dialogue,
+    "prices": _prices,
     "story": partial(_cases, "story", 1),
     "continuation": partial(_cases, "continuation", 1),
     "writing": partial(_cases, "writing", 1),

@@ -23,7 +23,6 @@ References:
 import hashlib
 import math
 import random
-import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -31,14 +30,13 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from gptbook.evaluation import IGNORED
 from gptbook.generation import Filter, generate
 from gptbook.layers import check_dropout
-from gptbook.model import GPT
+from gptbook.model import GPT, read_tensors, write_whole
 from gptbook.tokenizer import END_OF_TEXT, Tokenizer
 
 Batch = tuple[Tensor, Tensor]
@@ -543,16 +541,25 @@ def merge_lora(model: nn.Module) -> None:
     Raises:
         ValueError: If the model has no corrections.
     """
-    places = [
-        (parent, name, layer)
-        for parent in model.modules()
-        for name, layer in parent.named_children()
-        if isinstance(layer, LoRALinear)
-    ]
+    places = _places(model)
     if not places:
         raise ValueError("the model has no corrections to merge; add_lora makes them")
     for parent, name, layer in places:
         layer.base.weight.copy_(layer.weight)
+        setattr(parent, name, layer.base)
+    model.requires_grad_(True)
+
+
+def remove_lora(model: nn.Module) -> None:
+    """Take the corrections away: what is left is, to the last bit, the model before `add_lora`.
+
+    Raises:
+        ValueError: If the model has no corrections.
+    """
+    places = _places(model)
+    if not places:
+        raise ValueError("the model has no corrections to remove; add_lora makes them")
+    for parent, name, layer in places:
         setattr(parent, name, layer.base)
     model.requires_grad_(True)
 
@@ -583,12 +590,7 @@ def save_lora(model: nn.Module, path: str | Path) -> None:
     }
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
-    try:
-        save_file(tensors, partial, metadata=metadata)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_whole(path, lambda place: save_file(tensors, place, metadata=metadata))
 
 
 def load_lora(model: nn.Module, path: str | Path) -> None:
@@ -599,12 +601,7 @@ def load_lora(model: nn.Module, path: str | Path) -> None:
         ValueError: If it is damaged, holds no corrections, or those of another model; or if the
             model has corrections already. The model is then as it was.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            told = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise ValueError(f"{path} is damaged: {error}; copy or save it again") from error
+    tensors, told = read_tensors(path)
     if told.keys() != {"rank", "alpha", "targets", "model"}:
         raise ValueError(f"{path} holds no corrections; save_lora writes such files")
     if told["model"] != fingerprint(model):
@@ -656,3 +653,13 @@ def _base_parameters(model: nn.Module) -> Mapping[str, Tensor]:
 def _corrections(model: nn.Module) -> dict[str, LoRALinear]:
     """Find the layers that are corrected, by name."""
     return {name: row for name, row in model.named_modules() if isinstance(row, LoRALinear)}
+
+
+def _places(model: nn.Module) -> list[tuple[nn.Module, str, LoRALinear]]:
+    """Find the layers that are corrected, each with its parent and its name there."""
+    return [
+        (parent, name, layer)
+        for parent in model.modules()
+        for name, layer in parent.named_children()
+        if isinstance(layer, LoRALinear)
+    ]

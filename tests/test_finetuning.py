@@ -35,6 +35,7 @@ from gptbook.finetuning import (
     merge_lora,
     nats_above_floor,
     num_trained,
+    remove_lora,
     reply,
     save_lora,
 )
@@ -382,6 +383,21 @@ def test_merging_changes_nothing(rank: int, alpha: float) -> None:
     assert all(row.requires_grad for row in model.parameters())
 
 
+def test_what_is_left_without_corrections_is_the_old_model() -> None:
+    """To the last bit, after any number of steps; and it can learn again."""
+    model = a_model().float()
+    before = copy.deepcopy(model.state_dict())
+    add_lora(model, rank=2)
+    batch = (a_text(4), a_text(4, seed=1))
+    list(train(model, [batch] * 3, TrainingConfig(num_steps=3, learning_rate=0.1)))
+    changed = model(a_text())
+    remove_lora(model)
+    assert list(model.state_dict()) == list(before)
+    assert all(torch.equal(row, before[name]) for name, row in model.state_dict().items())
+    assert not torch.allclose(model(a_text()), changed)
+    assert all(row.requires_grad for row in model.parameters())
+
+
 def test_a_full_rank_correction_can_be_any_change() -> None:
     """With as many directions as the matrix has, every other matrix is within reach."""
     torch.manual_seed(0)
@@ -511,7 +527,7 @@ def test_what_cannot_be_corrected_is_refused(tmp_path: Path, without_shape_check
     with pytest.raises(ValueError, match="no linear layer called q_proj; a block of a GPT has"):
         add_lora(model, rank=2, targets=["output", "q_proj"])
     assert all(row.requires_grad for row in model.parameters())
-    for refused in (merge_lora, lambda row: save_lora(row, tmp_path / "x")):
+    for refused in (merge_lora, remove_lora, lambda row: save_lora(row, tmp_path / "x")):
         with pytest.raises(ValueError, match="add_lora makes them"):
             refused(model)
     add_lora(model, rank=2)

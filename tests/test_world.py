@@ -899,9 +899,9 @@ def knowing_shopkeeper(lines: list[str]) -> str:
     said = {
         "Hello. What would you like?",
         "Goodbye.",
-        *(f"The {noun} costs {price} coins." for noun in shop._NOUNS for price in shop._PRICES),
-        *(f"I am sorry, there is no {noun}." for noun in shop._NOUNS),
-        *(f"Thank you. Here is your {noun}." for noun in shop._NOUNS),
+        *(f"The {noun} costs {price} coins." for noun in shop.NOUNS for price in shop._PRICES),
+        *(f"I am sorry, there is no {noun}." for noun in shop.NOUNS),
+        *(f"Thank you. Here is your {noun}." for noun in shop.NOUNS),
     }
     return next(
         row

@@ -28,7 +28,7 @@ LINT = ["ruff", "check", "."]
 FORMAT = ["ruff", "format", "--check", "."]
 TYPES = ["mypy"]
 UNIT = ["pytest", "-m", "not browser"]
-NOTEBOOKS = ["pytest", "--nbval", "--nbval-current-env", "--nbval-cell-timeout", "120", "notebooks"]
+NOTEBOOKS = ["pytest", "--nbval", "--nbval-current-env", "--nbval-cell-timeout", "300", "notebooks"]
 BUILD = ["jupyter", "book", "build", ".", "-W", "-n", "--keep-going"]
 BROWSER = ["pytest", "-m", "browser", "-rs", "tests"]
 

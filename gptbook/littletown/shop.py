@@ -25,7 +25,8 @@ BUYS = 2 / 3
 ASKS_AGAIN = 1 / 2
 """How likely a customer asks for something else."""
 
-_NOUNS = tuple(noun.english for noun in THINGS[0] + THINGS[1])
+NOUNS = tuple(noun.english for noun in THINGS[0] + THINGS[1])
+"""All that may be asked for."""
 _PRICES = tuple(price.english for price in POOLS["price"])
 _GREETINGS = ("Good morning.", "Good day.", "Hello.")
 _FAREWELLS = ("Goodbye.", "Have a nice day.")
@@ -132,7 +133,7 @@ def _draw_stock(draw: Callable[[], float]) -> dict[str, str]:
     """Draw what is on the shelf, and for how many coins."""
     stock: dict[str, str] = {}
     while len(stock) < SHELF:
-        stock.setdefault(_NOUNS[int(draw() * len(_NOUNS))], _PRICES[int(draw() * len(_PRICES))])
+        stock.setdefault(NOUNS[int(draw() * len(NOUNS))], _PRICES[int(draw() * len(_PRICES))])
     return stock
 
 
@@ -150,7 +151,7 @@ def _read(text: str) -> Iterator[_Turn | DialogueFault]:
     """Read a talk line by line; after a fault, go on with what is most like the line."""
     shelf, *lines = text.split("\n")
     rows = re.findall(r"(\w+) for (\w+) coins", shelf)
-    stock = {noun: price for noun, price in rows if noun in _NOUNS and price in _PRICES}
+    stock = {noun: price for noun, price in rows if noun in NOUNS and price in _PRICES}
     if len(stock) != SHELF or shelf != _shelf(stock):
         yield DialogueFault(0, shelf, f"a talk begins with a shelf of {SHELF} things and prices")
         return
@@ -183,8 +184,8 @@ def _turns(talk: _Talk) -> Iterator[_Turn]:
         yield _Turn(1.0, line, talk._replace(stage="asking"))
     elif stage == "asking":
         there = IN_STOCK if stock else 0.0
-        for noun in _NOUNS:
-            num_absent = len(_NOUNS) - len(stock)
+        for noun in NOUNS:
+            num_absent = len(NOUNS) - len(stock)
             probability = there / len(stock) if noun in stock else (1 - there) / num_absent
             after = _Talk("price", stock, noun, num_asked + 1)
             for line in (_ask(noun), f"Customer: How much is the {noun}?"):
@@ -234,4 +235,4 @@ def _shelf(stock: dict[str, str]) -> str:
 
 def _log_probability_of_shelf() -> float:
     """Say how likely each shelf is, in nats."""
-    return -math.log(math.perm(len(_NOUNS), SHELF) * len(_PRICES) ** SHELF)
+    return -math.log(math.perm(len(NOUNS), SHELF) * len(_PRICES) ** SHELF)
