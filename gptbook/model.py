@@ -26,7 +26,7 @@ import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from numbers import Integral
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,14 @@ def _check_size(name: str, size: object) -> None:
         raise TypeError(f"{name} must be a whole number, not {size!r}; pass an int")
     if int(size) < 1:
         raise ValueError(f"{name} must be at least 1, not {size}")
+
+
+def _check_norm_eps(eps: object) -> None:
+    """Refuse what cannot keep a norm from dividing by zero."""
+    if isinstance(eps, bool) or not isinstance(eps, Real):
+        raise TypeError(f"norm_eps must be a number such as 1e-6, not {eps!r}")
+    if not 0 < float(eps) < math.inf:
+        raise ValueError(f"norm_eps keeps a norm from dividing by zero, so it cannot be {eps}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,7 +206,8 @@ class ModernConfig(GPTConfig):
 
     Raises:
         TypeError: If a size is not a whole number, or another setting no number.
-        ValueError: As `GPTConfig`, or if the heads cannot share `num_kv_heads` evenly.
+        ValueError: As `GPTConfig`, if the heads cannot share `num_kv_heads` evenly, or if
+            `norm_eps` is not above zero.
     """
 
     num_kv_heads: int | None = None
@@ -207,10 +216,13 @@ class ModernConfig(GPTConfig):
     """How many times slower than the first pair of channels the one after the last would turn."""
     tied_head: bool = True
     """Whether tokens are scored with the very matrix that embeds them."""
+    norm_eps: float = 1e-6
+    """What every RMSNorm adds to the mean square, so that it never divides by zero."""
 
     def __post_init__(self) -> None:
         """Refuse sizes that cannot be built."""
         super().__post_init__()
+        _check_norm_eps(self.norm_eps)
         with torch.device("meta"):  # the layer knows best what it takes
             self._attention(RotaryPositions(self.head_dim, theta=self.rope_theta))
 
@@ -230,8 +242,8 @@ class ModernConfig(GPTConfig):
             TransformerBlock(
                 attention=self._attention(rotary),
                 feed_forward=GatedFeedForward(d_model=self.d_model, d_ff=self.d_ff),
-                attention_norm=RMSNorm(self.d_model),
-                feed_forward_norm=RMSNorm(self.d_model),
+                attention_norm=RMSNorm(self.d_model, eps=self.norm_eps),
+                feed_forward_norm=RMSNorm(self.d_model, eps=self.norm_eps),
                 dropout=self.dropout,
             )
             for _ in range(self.num_layers)
@@ -239,7 +251,7 @@ class ModernConfig(GPTConfig):
 
     def make_final_norm(self) -> nn.Module:
         """Build the RMSNorm through which the head reads the residual stream."""
-        return RMSNorm(self.d_model)
+        return RMSNorm(self.d_model, eps=self.norm_eps)
 
     def count(self) -> dict[str, int]:
         """Count the parameters of each kind of part."""
@@ -528,10 +540,10 @@ def save(model: GPT, folder: str | Path, *, dtype: torch.dtype | None = None) ->
     }
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    _write_whole(
+    write_whole(
         folder / _WEIGHTS_FILE, lambda path: save_file(tensors, path, metadata={"config": text})
     )
-    _write_whole(folder / _CONFIG_FILE, lambda path: path.write_text(text, encoding="utf-8"))
+    write_whole(folder / _CONFIG_FILE, lambda path: path.write_text(text, encoding="utf-8"))
 
 
 def load(folder: str | Path, *, dtype: torch.dtype = torch.float32) -> GPT:
@@ -551,19 +563,112 @@ def load(folder: str | Path, *, dtype: torch.dtype = torch.float32) -> GPT:
     """
     folder = Path(folder)
     config, text = _read_config(folder / _CONFIG_FILE)
-    with torch.device("meta"), _NothingDrawn():  # shapes without numbers
-        model = GPT(config)
-    tensors, saved_with = _read_weights(folder / _WEIGHTS_FILE)
-    _check_tensors(folder / _WEIGHTS_FILE, tensors, dict(model.named_parameters()))
-    if saved_with != text:
+    tensors, metadata = read_tensors(folder / _WEIGHTS_FILE)
+    model = from_weights(config, tensors, source=folder / _WEIGHTS_FILE, dtype=dtype)
+    if metadata.get("config") != text:
         raise ValueError(
             f"{_CONFIG_FILE} and {_WEIGHTS_FILE} in {folder} are not of one save; save again"
         )
+    return model
+
+
+def from_weights(
+    config: GPTConfig,
+    tensors: Mapping[str, Tensor],
+    *,
+    source: str | Path,
+    dtype: torch.dtype = torch.float32,
+) -> GPT:
+    """Build a GPT of weights that are there already; nothing is drawn.
+
+    Args:
+        config: What the model is.
+        tensors: One for each parameter, by its name; of a tied matrix, the embedding. What has
+            the right dtype is taken over, not copied.
+        source: Where the tensors come from, for the error.
+        dtype: What the weights become.
+
+    Returns:
+        The model, ready for reading (`eval()`).
+
+    Raises:
+        ValueError: If a tensor is missing, too many, of another shape or of whole numbers.
+
+    >>> config = GPT2Config(
+    ...     vocab_size=50, context_length=16, d_model=8, num_heads=2, num_layers=2
+    ... )
+    >>> first = GPT(config)
+    >>> second = from_weights(config, dict(first.named_parameters()), source="the first")
+    >>> torch.equal(second.token_embedding.weight, first.token_embedding.weight)
+    True
+    """
+    model = outline(config)
+    faults = differences(tensors, dict(model.named_parameters()))
+    if faults:
+        raise ValueError(f"{source} does not fit its {_CONFIG_FILE}:\n" + "\n".join(faults))
     for name, tensor in tensors.items():
         owner, _, leaf = name.rpartition(".")
-        setattr(model.get_submodule(owner), leaf, nn.Parameter(tensor.to(dtype)))
+        setattr(model.get_submodule(owner), leaf, nn.Parameter(tensor.detach().to(dtype)))
     model.tie()
     return model.eval()
+
+
+def outline(config: GPTConfig) -> GPT:
+    """Build a GPT of shapes without numbers, on PyTorch's meta device: no size is too large.
+
+    >>> outline(PUBLISHED["gpt3"]).token_embedding.weight.shape
+    torch.Size([50257, 12288])
+    """
+    with torch.device("meta"), _NothingDrawn():
+        return GPT(config)
+
+
+def differences(came: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:
+    """List how weights differ from those of a model in names and shapes, a line each.
+
+    >>> differences({"a": torch.zeros(2), "b": torch.zeros(1)}, {"a": torch.zeros(3)})
+    ['b belongs to no part', 'a has shape (2,), not (3,)']
+    """
+    faults = [f"{name} is missing" for name in wanted if name not in came]
+    faults += [f"{name} belongs to no part" for name in came if name not in wanted]
+    common = [name for name in wanted if name in came]
+    faults += [
+        f"{name} has shape {tuple(came[name].shape)}, not {tuple(wanted[name].shape)}"
+        for name in common
+        if came[name].shape != wanted[name].shape
+    ]
+    return faults + [
+        f"{name} holds {came[name].dtype}, not numbers with a fraction"
+        for name in common
+        if not came[name].is_floating_point()
+    ]
+
+
+def read_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read all tensors of a safetensors file, and what its header says beside them.
+
+    Raises:
+        OSError: If the file cannot be read.
+        ValueError: If it is no such file: damaged, or a pickle, which is never opened.
+    """
+    path = Path(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return tensors, file.metadata() or {}
+    except SafetensorError as error:
+        with path.open("rb") as raw:
+            start = raw.read(8)  # of a safetensors file, the length of its header
+        if start.startswith(_PICKLES) and int.from_bytes(start, "little") > _LONGEST_HEADER:
+            raise ValueError(
+                f"{path} is a pickle under another name, and reading one may run whatever is in "
+                "it; get the model as safetensors"
+            ) from error
+        raise ValueError(f"{path} is damaged: {error}; copy or save it again") from error
+
+
+_PICKLES = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+_LONGEST_HEADER = 100_000_000  # bytes; safetensors takes no longer one
 
 
 class _NothingDrawn(TorchFunctionMode):
@@ -579,8 +684,11 @@ class _NothingDrawn(TorchFunctionMode):
         return function(*arguments, **keywords)
 
 
-def _write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a file beside `path`, then put it in its place in one step."""
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a file beside `path`, then put it in its place in one step.
+
+    Whatever stood there stays until the end; if `write` fails, for good.
+    """
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     try:
         partial.touch()
@@ -611,26 +719,3 @@ def _read_config(path: Path) -> tuple[GPTConfig, str]:
         return COMPOSITIONS[name](**fields), text
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path} describes no {name}: {error}") from error
-
-
-def _read_weights(path: Path) -> tuple[dict[str, Tensor], str | None]:
-    """Read all tensors of a file, and the config that they were saved with."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            saved_with = (file.metadata() or {}).get("config")
-            return {name: file.get_tensor(name) for name in file.keys()}, saved_with  # noqa: SIM118
-    except SafetensorError as error:
-        raise ValueError(f"{path} is damaged: {error}; copy or save it again") from error
-
-
-def _check_tensors(path: Path, came: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
-    """Refuse weights that are not exactly those of the model, and list how they differ."""
-    faults = [f"{name} is missing" for name in wanted if name not in came]
-    faults += [f"{name} belongs to no part" for name in came if name not in wanted]
-    faults += [
-        f"{name} has shape {tuple(came[name].shape)}, not {tuple(wanted[name].shape)}"
-        for name in wanted
-        if name in came and came[name].shape != wanted[name].shape
-    ]
-    if faults:
-        raise ValueError(f"{path} does not fit its {_CONFIG_FILE}:\n" + "\n".join(faults))

@@ -308,6 +308,49 @@ def plot_flow(
     ax.set_axis_off()
 
 
+def plot_matrices(
+    ax: Axes,
+    shapes: dict[str, tuple[int, int]],
+    *,
+    parts: dict[str, tuple[int, Sequence[str]]],
+    ylabel: str,
+) -> None:
+    """Draw matrices side by side, all to one scale, each with its name and its shape.
+
+    Args:
+        ax: Where to draw.
+        shapes: Rows and columns of each matrix, by its name.
+        parts: Of a matrix that is several in one, along which axis they lie (0: one below the
+            other, 1: side by side), and what to write on each.
+        ylabel: What the rows are.
+    """
+    widest = max(columns for _, columns in shapes.values())
+    tallest = max(rows for rows, _ in shapes.values())
+    left, gap = 0.0, 0.35 * widest
+    for number, (name, (rows, columns)) in enumerate(shapes.items()):
+        axis, names = parts.get(name, (0, [""]))
+        height = rows if axis else rows / len(names)
+        width = columns / len(names) if axis else columns
+        for place, part in enumerate(names):
+            x, y = (left + place * width, 0.0) if axis else (left, place * height)
+            color = PALETTE[number % 6]
+            ax.add_patch(
+                plt.Rectangle((x, y), width, height, facecolor=color, edgecolor="0.2", alpha=0.5)
+            )
+            ax.text(x + width / 2, y + height / 2, part, ha="center", va="center", size=9)
+        label = f"{name}\n{rows:,} × {columns:,}"
+        ax.text(left + columns / 2, -0.03 * tallest, label, ha="center", va="bottom", size=8)
+        left += columns + gap
+    ax.set_xlim(-gap / 2, left - gap / 2)
+    ax.set_ylim(1.03 * tallest, -0.03 * tallest)
+    ax.set_aspect("equal")
+    ax.set_xticks([])
+    ax.set_yticks([])
+    ax.spines[:].set_visible(False)
+    ax.set_xlabel("columns (to scale)")
+    ax.set_ylabel(f"{ylabel}\nrows (to scale)")
+
+
 def plot_cuts(
     ax: Axes, probabilities: Float[Tensor, " V"], names: Sequence[str], *, cuts: dict[str, int]
 ) -> None:
@@ -355,6 +398,24 @@ def plot_spread(
         ax.text(place, height, f"{mark} ", color=color, ha="right", va="top", size=9)
     ax.set_xlabel(xlabel)
     ax.set_ylabel(ylabel)
+
+
+def plot_points(
+    ax: Axes, points: dict[str, tuple[float, float]], *, xlabel: str, ylabel: str
+) -> None:
+    """Draw single points, each with its name beside it, told apart by color and by marker.
+
+    Args:
+        ax: Where to draw.
+        points: For each name its place, across and up.
+        xlabel: What is across, with its unit.
+        ylabel: What is up, with its unit.
+    """
+    for number, (name, place) in enumerate(points.items()):
+        marker, color = MARKERS[number % len(MARKERS)], PALETTE[number % len(PALETTE)]
+        ax.plot(*place, marker, color=color)
+        ax.annotate(name, place, xytext=(7, -3), textcoords="offset points", size=9)
+    ax.set(xlabel=xlabel, ylabel=ylabel)
 
 
 def plot_windows(ax: Axes, document_ids: Int[Tensor, "N T"]) -> None:

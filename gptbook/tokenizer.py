@@ -326,6 +326,11 @@ class Tokenizer:
         return self._words.pattern
 
     @property
+    def tokens(self) -> list[bytes]:
+        """Every ordinary token, in the order of ids."""
+        return list(self._tokens)
+
+    @property
     def special_tokens(self) -> dict[str, int]:
         """The id of every special token."""
         return dict(self._special)
@@ -443,6 +448,34 @@ class Tokenizer:
                 f"{special if self._special else ''}; decode with the tokenizer that encoded"
             )
         return self._special_bytes[number]
+
+    def merges(self) -> list[tuple[bytes, bytes]]:
+        """Find for each token beyond the single bytes the two that it is made of, in encoding.
+
+        This is the other way to write a vocabulary down: GPT-2's `merges.txt` lists such pairs, in
+        the order of ids, and so do the files of Hugging Face's `tokenizers`.
+
+        Raises:
+            ValueError: If encoding never arrives at a token, since the bytes of it merge otherwise.
+
+        >>> Tokenizer.train("low lower lowest", vocab_size=259).merges()
+        [(b'l', b'o'), (b'lo', b'w'), (b' ', b'low')]
+        """
+        ranks = dict(self._ranks)
+        pairs = []
+        for token in self._tokens:
+            if len(token) == 1:
+                continue
+            rank = ranks.pop(token)  # encode it as if there were no such token
+            parts = [self._tokens[part] for part in _merge_short(token, ranks)]
+            ranks[token] = rank
+            if len(parts) != 2:
+                raise ValueError(
+                    f"token {rank}, {token!r}, is the join of no two tokens that its bytes merge "
+                    f"to ({parts}), so encoding never makes it; leave it out of the vocabulary"
+                )
+            pairs.append((parts[0], parts[1]))
+        return pairs
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Tokenizer):

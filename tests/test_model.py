@@ -31,6 +31,7 @@ from gptbook.model import (
     GPTConfig,
     ModernConfig,
     count_parameters,
+    from_weights,
     load,
     save,
 )
@@ -189,10 +190,11 @@ def test_logits_and_gradients_are_those_of_gpt1(shape, seed):
     shape=sizes(),
     tied=st.booleans(),
     theta=st.sampled_from([100.0, 10_000.0, 5e5]),
+    eps=st.sampled_from([1e-6, 1e-5, 0.5]),
     data=st.data(),
     seed=seeds,
 )
-def test_logits_and_gradients_are_those_of_llama(shape, tied, theta, data, seed):
+def test_logits_and_gradients_are_those_of_llama(shape, tied, theta, eps, data, seed):
     num_heads = shape["num_heads"]
     divisors = [n for n in range(1, num_heads + 1) if num_heads % n == 0]
     num_kv_heads = data.draw(st.sampled_from(divisors))
@@ -205,7 +207,7 @@ def test_logits_and_gradients_are_those_of_llama(shape, tied, theta, data, seed)
             num_hidden_layers=shape["num_layers"],
             num_attention_heads=num_heads,
             num_key_value_heads=num_kv_heads,
-            rms_norm_eps=1e-6,
+            rms_norm_eps=eps,
             rope_parameters={"rope_type": "default", "rope_theta": theta},
             tie_word_embeddings=tied,
             bos_token_id=0,
@@ -213,8 +215,8 @@ def test_logits_and_gradients_are_those_of_llama(shape, tied, theta, data, seed)
         )
     )
     make_exact(theirs)
-    config = ModernConfig(**shape, num_kv_heads=num_kv_heads, rope_theta=theta, tied_head=tied)
-    assert_same(GPT(config), theirs, from_llama, seed)
+    ours = {"num_kv_heads": num_kv_heads, "rope_theta": theta, "tied_head": tied, "norm_eps": eps}
+    assert_same(GPT(ModernConfig(**shape, **ours)), theirs, from_llama, seed)
 
 
 def make_exact(llama: LlamaForCausalLM) -> None:
@@ -562,6 +564,32 @@ def test_the_config_can_be_read_by_people(tmp_path):
     assert content["tied_head"] is True
 
 
+def test_a_config_from_before_a_field_was_there_is_read(tmp_path):
+    """The models that come with the book were saved before norms could be told their epsilon."""
+    save(GPT(CONFIGS["modern"]), tmp_path)
+    weights, config = tmp_path / "model.safetensors", tmp_path / "config.json"
+    assert '"norm_eps": 1e-06' in config.read_text()
+    fields = json.loads(config.read_text())
+    del fields["norm_eps"]
+    config.write_text(json.dumps(fields))
+    save_file(load_file(weights), weights, metadata={"config": config.read_text()})
+    assert load(tmp_path).config == CONFIGS["modern"]
+
+
+def test_a_pickle_under_another_name_is_refused(tmp_path):
+    save(GPT(CONFIGS["gpt2"]), tmp_path)
+    torch.save({"a": torch.zeros(1)}, tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match=r"model\.safetensors is a pickle under another name"):
+        load(tmp_path)
+
+
+def test_weights_of_whole_numbers_are_refused():
+    model = GPT(CONFIGS["gpt2"])
+    tensors = dict(model.named_parameters()) | {"final_norm.bias": torch.ones(8, dtype=torch.int8)}
+    with pytest.raises(ValueError, match=r"^here does not .*\nfinal_norm\.bias holds torch\.int8"):
+        from_weights(model.config, tensors, source="here")
+
+
 def test_weights_that_do_not_fit_are_listed(tmp_path):
     save(GPT(CONFIGS["gpt2"]), tmp_path)
     path = tmp_path / "model.safetensors"
@@ -656,6 +684,10 @@ def test_an_interrupted_save_leaves_the_old_model(tmp_path, monkeypatch):
         ({"num_kv_heads": 3}, ValueError, r"cannot share num_kv_heads=3 evenly; choose one of"),
         ({"d_model": 12}, ValueError, "head_dim=3 is odd"),
         ({"rope_theta": 0.5}, ValueError, "theta must be above 1"),
+        ({"norm_eps": 0.0}, ValueError, "keeps a norm from dividing by zero, so it cannot be 0.0"),
+        ({"norm_eps": math.inf}, ValueError, "cannot be inf"),
+        ({"norm_eps": "small"}, TypeError, "norm_eps must be a number such as 1e-6, not 'small'"),
+        ({"norm_eps": True}, TypeError, "norm_eps must be a number such as 1e-6, not True"),
     ],
 )
 def test_a_config_says_which_size_is_wrong(change, error, message):

@@ -17,6 +17,8 @@ from gptbook.plotting import (
     plot_heads,
     plot_heatmap,
     plot_lines,
+    plot_matrices,
+    plot_points,
     plot_shares,
     plot_spread,
     plot_story,
@@ -175,3 +177,28 @@ def test_a_story_is_drawn_word_by_word_with_its_kinds_in_a_legend():
     assert labels(axes[0].get_legend().get_texts()) == ["choice", "grammar"]
     assert axes[0].get_ylim() == axes[1].get_ylim()
     plt.close(figure)
+
+
+def test_matrices_are_drawn_to_scale_and_cut_along_the_right_axis(ax):
+    shapes = {"wide": (4, 12), "tall": (12, 4), "whole": (5, 5)}
+    parts = {"wide": (1, ["a", "b", "c"]), "tall": (0, ["d", "e"])}
+    plot_matrices(ax, shapes, parts=parts, ylabel="in the file")
+    sizes = [(bar.get_height(), bar.get_width()) for bar in ax.patches]
+    assert sizes == [(4, 4)] * 3 + [(6, 4)] * 2 + [(5, 5)]
+    corners = [bar.get_xy() for bar in ax.patches]
+    assert [y for _, y in corners] == [0, 0, 0, 0, 6, 0]
+    assert corners[1][0] - corners[0][0] == 4
+    assert corners[3][0] == corners[4][0] > corners[2][0] + 4  # no two lie on each other
+    written = [text.get_text() for text in ax.texts]
+    assert written == ["a", "b", "c", "wide\n4 × 12", "d", "e", "tall\n12 × 4", "", "whole\n5 × 5"]
+    assert "rows" in ax.get_ylabel()
+    assert "columns" in ax.get_xlabel()
+
+
+def test_every_point_stands_with_its_name_where_it_belongs(ax):
+    points = {"head": (0.0, 0.6), "whole": (28.0, 0.8)}
+    plot_points(ax, points, xlabel="forgotten (nats)", ylabel="accuracy")
+    assert {text.get_text(): text.xy for text in ax.texts} == points
+    assert [line.get_xydata().tolist() for line in ax.lines] == [[list(p)] for p in points.values()]
+    assert len({(line.get_marker(), line.get_color()) for line in ax.lines}) == 2
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("forgotten (nats)", "accuracy")

@@ -326,6 +326,23 @@ def test_merges_are_found_while_you_watch():
     assert next(merges).count >= next(merges).count > 2
 
 
+@pytest.mark.parametrize("name", sorted(PATTERNS))
+def test_merges_can_be_told_from_the_tokens_alone(name):
+    tokenizer = Tokenizer.train(CORPUS, 310, PATTERNS[name], SPECIAL)
+    found = list(islice(learn_merges(CORPUS, PATTERNS[name]), 310 - 256 - len(SPECIAL)))
+    assert tokenizer.merges() == [(merge.left, merge.right) for merge in found]
+    assert tokenizer.tokens == [*BYTES, *(merge.token for merge in found)]
+    tokenizer.tokens.clear()  # what is handed out is a copy
+    assert tokenizer.decode([256]).encode() == found[0].token
+
+
+def test_a_token_that_encoding_never_makes_has_no_merge():
+    tokenizer = Tokenizer([*BYTES, b"bc", b"ab", b"cd", b"abcd"])  # abcd merges to a, bc, d
+    assert tokenizer.encode("xabcd") == [120, 97, 256, 100]
+    with pytest.raises(ValueError, match=r"token 259, b'abcd', is .* never makes it; leave it out"):
+        tokenizer.merges()
+
+
 def test_tokens_never_reach_from_one_text_into_the_next():
     assert {merge.token for merge in learn_merges(["ab", "ab", "ab"])} == {b"ab"}
 
