@@ -34,6 +34,7 @@ from gptbook.littletown.posts import draw_post
 from gptbook.littletown.programs import draw_program, holds
 from gptbook.littletown.shop import CUSTOMER, NOUNS, SHOPKEEPER, draw_dialogue, visit
 from gptbook.littletown.stories import translate
+from gptbook.littletown.words import LOOKS, NAMES, PLACES, POOLS
 from gptbook.model import GPT
 from gptbook.tokenizer import Tokenizer
 from gptbook.world import Story, World
@@ -594,12 +595,33 @@ def _prices(draw: random.Random) -> Chat:
     for _ in range(draw.randint(3, 8)):
         item = draw.choice([*dialogue.answerable, draw.choice(NOUNS)])
         price = dialogue.answerable.get(item)
-        told = f"The {item} costs {price} coins." if price else f"I am sorry, there is no {item}."
+        some = f"{'an' if item[0] in 'aeiou' else 'a'} {item}"
+        told = f"I have {some} for {price} coins." if price else f"I am sorry, there is no {item}."
         chat += [Message("user", f"How much is the {item}?"), Message("assistant", told)]
     return chat
 
 
+def _repeat(draw: random.Random) -> Chat:
+    """Say words again that have nothing to do with each other.
+
+    Nothing but looking back helps there, at every word. So a small model soon gets heads that find
+    what stood behind an earlier like of the last word, and most other tasks need such heads.
+
+    References:
+        Olsson et al. (2022), "In-context Learning and Induction Heads".
+        https://arxiv.org/abs/2209.11895
+    """
+    words = " ".join(draw.choices(_WORDS, k=draw.randint(6, 30)))
+    return [Message("user", f"Say again: {words}"), Message("assistant", words)]
+
+
+_WORDS = [
+    *NOUNS,
+    *(row.english for row in (*NAMES, *LOOKS[0], *PLACES[0], *POOLS["price"])),
+]
+
 LESSONS: dict[str, Callable[[random.Random], Chat]] = {
+    "repeat": _repeat,
     "about a story": _about_a_story,
     "sentences": partial(_passage, 3),
     "passage": partial(_passage, None),

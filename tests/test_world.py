@@ -786,7 +786,7 @@ TALK = """On the shelf: kite for five coins, apple for two coins, hat for nine c
 Customer: Hello.
 Shopkeeper: Hello. What would you like?
 Customer: How much is the kite?
-Shopkeeper: The kite costs five coins.
+Shopkeeper: I have a kite for five coins.
 Customer: I will take it. Here are five coins.
 Shopkeeper: Thank you. Here is your kite.
 Customer: Do you have a kite?
@@ -798,11 +798,11 @@ Shopkeeper: Goodbye."""
 @pytest.mark.parametrize(
     ("old", "new", "index"),
     [
-        ("costs five", "costs six", 4),
+        ("have a kite for five", "have a kite for six", 4),
         ("Here are five", "Here are four", 5),
         ("is your kite", "is your hat", 6),
         ("there is no kite", "there is no hat", 8),
-        ("I am sorry, there is no kite.", "The kite costs five coins.", 8),
+        ("I am sorry, there is no kite.", "I have a kite for five coins.", 8),
         ("for five coins", "for six coins", 4),
         ("for five coins", "for fifty coins", 0),
         ("kite for", "hat for", 0),
@@ -899,7 +899,7 @@ def knowing_shopkeeper(lines: list[str]) -> str:
     said = {
         "Hello. What would you like?",
         "Goodbye.",
-        *(f"The {noun} costs {price} coins." for noun in shop.NOUNS for price in shop._PRICES),
+        *(f"I have {shop._a(n)} for {p} coins." for n in shop.NOUNS for p in shop._PRICES),
         *(f"I am sorry, there is no {noun}." for noun in shop.NOUNS),
         *(f"Thank you. Here is your {noun}." for noun in shop.NOUNS),
     }

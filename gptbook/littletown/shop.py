@@ -191,7 +191,7 @@ def _turns(talk: _Talk) -> Iterator[_Turn]:
             for line in (_ask(noun), f"Customer: How much is the {noun}?"):
                 yield _Turn(probability / 2, line, after)
     elif stage == "price" and item in stock:
-        line = f"Shopkeeper: The {item} costs {stock[item]} coins."
+        line = f"Shopkeeper: I have {_a(item)} for {stock[item]} coins."
         yield _Turn(1.0, line, talk._replace(stage="deciding"))
     elif stage == "price":
         yield _Turn(1.0, f"Shopkeeper: I am sorry, there is no {item}.", _on(talk))
@@ -223,7 +223,12 @@ def _on(talk: _Talk) -> _Talk:
 
 def _ask(noun: str) -> str:
     """Ask whether there is something."""
-    return f"Customer: Do you have {'an' if noun[0] in 'aeiou' else 'a'} {noun}?"
+    return f"Customer: Do you have {_a(noun)}?"
+
+
+def _a(noun: str) -> str:
+    """Put an article before a noun."""
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
 def _shelf(stock: dict[str, str]) -> str:
