@@ -1,0 +1,174 @@
+"""How the assistant of the book is made: what it reads, and that two processes make one step."""
+
+import dataclasses
+import itertools
+import math
+import random
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+import torch.multiprocessing as processes
+from torch import nn
+
+from gptbook import model as gpt
+from gptbook.applications import LESSONS
+from gptbook.evaluation import IGNORED
+from gptbook.littletown.words import NAMES
+from gptbook.models import load
+from gptbook.tokenizer import END_OF_TEXT
+from gptbook.training import TrainingConfig
+from tools.make_assistant import (
+    RECIPE,
+    Recipe,
+    Stage,
+    StoryWriter,
+    Taught,
+    all_batches,
+    batches_of,
+    prepare_embeddings,
+    work,
+)
+from tools.readers import odds_loss
+
+SHORT = Recipe(
+    TrainingConfig(num_steps=4, learning_rate=1e-3),
+    (Stage(0.5, {"repeat": 1.0}), Stage(0.5, {"sentences": 1.0, "stories": 1.0})),
+    tokens_per_batch=300,
+)
+
+
+def test_each_stage_takes_its_share_of_the_steps():
+    lessons = [SHORT.weights(step) for step in range(4)]
+    assert lessons == [SHORT.stages[0].weights] * 2 + [SHORT.stages[1].weights] * 2
+
+
+def test_the_recipe_teaches_every_lesson_and_no_step_is_left_over():
+    taught = {name for stage in RECIPE.stages for name in stage.weights}
+    assert taught >= {*LESSONS} - {"story", "continuation", "writing"}  # those with odds instead
+    assert taught - {*LESSONS} == {"stories"}
+    assert math.isclose(sum(stage.share for stage in RECIPE.stages), 1)
+    assert RECIPE.weights(RECIPE.training.num_steps - 1) == RECIPE.stages[-1].weights
+
+
+def test_processes_read_the_same_lesson_and_other_chats():
+    _, tokenizer = load()
+    recipe = dataclasses.replace(SHORT, training=TrainingConfig(num_steps=8))
+    first, second, again = (list(all_batches(tokenizer, recipe, rank)) for rank in (0, 1, 0))
+    assert len(first) == 8
+    for mine, other, repeated in zip(first, second, again, strict=True):
+        assert mine[1].dtype == other[1].dtype  # the odds are another kind of target
+        assert mine[0].shape != other[0].shape or not torch.equal(mine[0], other[0])
+        assert torch.equal(mine[0], repeated[0])
+        assert torch.equal(mine[1], repeated[1])
+
+
+@pytest.mark.parametrize("lesson", [*RECIPE.stages[1].weights, "passage"])
+def test_a_batch_fits_the_context_and_the_budget(lesson):
+    model, tokenizer = load()
+    for token_ids, targets in itertools.islice(batches_of(lesson, tokenizer, RECIPE, "x"), 3):
+        assert token_ids.shape[1] <= model.context_length
+        assert token_ids.numel() <= RECIPE.tokens_per_batch
+        assert targets.shape[:2] == token_ids.shape
+        assert (targets != IGNORED).any()
+
+
+def test_stories_come_with_the_odds_of_every_next_word():
+    """Plain, or asked for in a chat; then nothing of what is asked is learned."""
+    _, tokenizer = load()
+    writer, draw = StoryWriter(tokenizer), random.Random(0)
+    end = tokenizer.special_tokens[END_OF_TEXT]
+    kinds = Counter()
+    for _ in range(60):
+        row = writer.row(draw)
+        text = tokenizer.decode(row.token_ids)
+        told = Counter()
+        for place, _, probability in row.odds:
+            told[place] += probability
+        start = min(told)
+        assert sorted(told) == list(range(start, len(row.token_ids) - 1))
+        assert all(math.isclose(total, 1, abs_tol=1e-6) for total in told.values())
+        assert row.token_ids[-1] == end
+        if "User:" in text:
+            assert tokenizer.decode(row.token_ids[: start + 1]).endswith("Assistant:")
+            answer = tokenizer.decode(row.token_ids[start + 1 : -1])
+            kinds[text.split("User: ")[1].split(".")[0].split("?")[0]] += 1
+            assert answer.startswith(" ")
+            if "last sentence" in text or "Complete what I" in text:
+                assert answer.count(".") == 1
+        else:
+            assert start == 0
+            kinds["plain"] += 1
+    assert len(kinds) == 7  # two ways of asking for each of three, and the plain ones
+
+
+def test_what_was_drawn_is_among_what_could_come():
+    _, tokenizer = load()
+    writer, draw = StoryWriter(tokenizer), random.Random(1)
+    for _ in range(20):
+        row = writer.row(draw)
+        possible = {(place, token) for place, token, probability in row.odds if probability > 0}
+        start = min(place for place, _ in possible)
+        for place in range(start, len(row.token_ids) - 1):
+            assert (place, row.token_ids[place + 1]) in possible
+
+
+def test_tokens_that_no_story_has_can_be_told_apart_and_the_others_stay():
+    model, tokenizer = load()
+    before = model.token_embedding.weight.detach().clone()
+    prepare_embeddings(model, tokenizer, num_passages=1_500)
+    after = model.token_embedding.weight.detach()
+    changed = (after != before).any(dim=1)
+    assert 1_000 < changed.sum() < 1_500
+    likeness = nn.functional.cosine_similarity(before[changed][:, None], before[changed], dim=-1)
+    assert likeness.mean() > 0.95  # one vector for all of them: that is what there is to mend
+    likeness = nn.functional.cosine_similarity(after[changed][:, None], after[changed], dim=-1)
+    assert likeness.fill_diagonal_(0).max() < 0.97
+    assert likeness.mean() < 0.3
+    near = 0
+    names = [name for name in NAMES if len(tokenizer.encode_ordinary(name.chinese)) == 1]
+    english = [tokenizer.encode_ordinary(f" {name.english}")[0] for name in names]
+    for name, own in zip(names, english, strict=True):
+        [token] = tokenizer.encode_ordinary(name.chinese)
+        scores = after[english] @ after[token]
+        near += int(english[scores.argmax()] == own)
+    assert len(names) > 10
+    assert near > 0.9 * len(names)
+    kept = tokenizer.encode_ordinary(" Mia gave the kite to Tom.")
+    assert not changed[kept].any()
+
+
+def test_a_target_is_a_token_or_the_odds_of_all():
+    torch.manual_seed(0)
+    model, tokenizer = load()
+    taught = Taught(model, strictness=2.0)
+    token_ids, targets = next(batches_of("sentences", tokenizer, SHORT, "x"))
+    torch.testing.assert_close(taught.loss(token_ids, targets), model.loss(token_ids, targets))
+    token_ids, targets = next(batches_of("stories", tokenizer, SHORT, "x"))
+    known = targets[..., 0] != IGNORED
+    expected = odds_loss(model(token_ids)[known], targets[known], 2.0)
+    torch.testing.assert_close(taught.loss(token_ids, targets), expected)
+
+
+@pytest.mark.slow
+def test_two_processes_make_the_step_of_their_mean_gradient(tmp_path: Path):
+    """One step, by two processes and by hand; its length goes with the gradient."""
+    options = {"learning_rate": 0.1, "eps": 1.0, "weight_decay": 0.0}
+    training = TrainingConfig(num_steps=1, max_gradient_norm=None, **options)
+    recipe = dataclasses.replace(SHORT, training=training)
+    meeting = (tmp_path / "meeting").as_uri()
+    processes.spawn(work, (meeting, str(tmp_path / "model"), recipe), nprocs=2)
+    made = dict(gpt.load(tmp_path / "model").named_parameters())
+
+    model, tokenizer = load()
+    prepare_embeddings(model, tokenizer)
+    before = model.token_embedding.weight.detach().clone()
+    taught = Taught(model, recipe.strictness)
+    for rank in (0, 1):
+        (taught.loss(*next(all_batches(tokenizer, recipe, rank))) / 2).backward()
+    rule = torch.optim.AdamW(model.parameters(), lr=0.1, eps=1.0, weight_decay=0.0)
+    rule.step()
+    assert (made["token_embedding.weight"] - before).abs().max() > 0.01
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(made[name], parameter, rtol=2e-3, atol=2e-4)
