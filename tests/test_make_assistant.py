@@ -19,7 +19,9 @@ from gptbook.littletown.words import NAMES
 from gptbook.models import load
 from gptbook.tokenizer import END_OF_TEXT
 from gptbook.training import TrainingConfig
+from gptbook.world import World
 from tools.make_assistant import (
+    JUDGED,
     RECIPE,
     Recipe,
     Stage,
@@ -27,6 +29,7 @@ from tools.make_assistant import (
     Taught,
     all_batches,
     batches_of,
+    judged_row,
     prepare_embeddings,
     work,
 )
@@ -112,6 +115,38 @@ def test_what_was_drawn_is_among_what_could_come():
         start = min(place for place, _ in possible)
         for place in range(start, len(row.token_ids) - 1):
             assert (place, row.token_ids[place + 1]) in possible
+
+
+@pytest.mark.parametrize("name", JUDGED)
+def test_a_judgment_is_taught_with_the_odds_that_the_town_knows(name):
+    """At the answer's first token; the rest of the answer is sure, and nothing else is learned."""
+    _, tokenizer = load()
+    draw = random.Random(2)
+    for _ in range(10):
+        row = judged_row(tokenizer, name, draw)
+        told = Counter()
+        for place, token, probability in row.odds:
+            told[place] += probability
+            if probability == 1.0:
+                assert row.token_ids[place + 1] == token
+        assert all(math.isclose(total, 1) for total in told.values())
+        text = tokenizer.decode(row.token_ids)
+        for part in text.split("User: ")[1:]:
+            asked, _, rest = part.partition(END_OF_TEXT)
+            answer = rest.removeprefix("Assistant: ").partition(END_OF_TEXT)[0]
+            opened = next(
+                word for word in ("? I ", "? De", "? He", "? To", "? Li", "? ") if word in asked
+            )
+            body = asked[asked.index(opened) + 2 :]
+            chance = World().review_posterior if name == "sentiment" else World().post_posterior
+            wanted = {"positive", "no"}
+            expected = chance(body) if answer in wanted else 1 - chance(body)
+            first = tokenizer.encode_ordinary(f" {answer}")[0]
+            given = [p for _, token, p in row.odds if token == first and p < 1]
+            assert any(math.isclose(p, expected) for p in given)
+        learned = tokenizer.decode([row.token_ids[place + 1] for place in sorted(told)])
+        assert learned.count(END_OF_TEXT) == text.count("Assistant:")
+        assert "User" not in learned
 
 
 def test_tokens_that_no_story_has_can_be_told_apart_and_the_others_stay():

@@ -185,6 +185,8 @@ def prepare_embeddings(
 
 # --- lessons ------------------------------------------------------------------------------------
 
+JUDGED = ("sentiment", "moderation")
+
 
 class StoryWriter:
     """Writes stories of which every next word's odds are known, plain or in a chat.
@@ -230,6 +232,31 @@ class StoryWriter:
         self.writer.write(row, END_OF_STORY, {END_OF_STORY: 1.0})
 
 
+def judged_row(tokenizer: Tokenizer, name: str, draw: random.Random, most: int = 4) -> Row:
+    """Draw several texts to be judged, with the odds of both judgments as the town knows them.
+
+    One label says little where a third of the labels is a surprise; the odds say all there is.
+    """
+    row, chat = Row([], [], []), []
+    for _ in range(draw.randint(1, most)):
+        case = TASKS[name].case(draw.getrandbits(40))
+        chance = case.source.posterior  # of being positive, or of being rude
+        answers = {"positive": chance, "negative": 1 - chance}
+        if name == "moderation":
+            answers = {"no": chance, "yes": 1 - chance}
+        chat += [*case.messages]
+        first = len(encode_prompt(tokenizer, chat))
+        for answer, probability in answers.items():
+            whole = encode_chat(tokenizer, [*chat, Message("assistant", answer)]).token_ids
+            row.odds.append((first - 1, whole[first], probability))
+            if answer == case.answer:
+                row.token_ids[:] = whole
+        rest = range(first + 1, len(row.token_ids))
+        row.odds.extend((i - 1, row.token_ids[i], 1.0) for i in rest)
+        chat.append(Message("assistant", case.answer))
+    return row
+
+
 def rows_of(lesson: str, tokenizer: Tokenizer, seed: str) -> Iterator[Row | ChatRow]:
     """Draw chats of one lesson without end, such as fit into the model's context."""
     draw = random.Random(f"{seed} {lesson}")
@@ -238,6 +265,8 @@ def rows_of(lesson: str, tokenizer: Tokenizer, seed: str) -> Iterator[Row | Chat
     while True:
         if lesson == "stories":
             row: Row | ChatRow = writer.row(draw)
+        elif lesson in JUDGED:
+            row = judged_row(tokenizer, lesson, draw)
         else:
             row = encode_chat(tokenizer, LESSONS[lesson](draw))
         if len(row.token_ids) <= context_length + 1:
@@ -256,7 +285,8 @@ def batches_of(
                 batches.append([])
             batches[-1].append(row)
         for some in draw.sample(batches, len(batches)):
-            yield odds_batch(some, tokenizer) if lesson == "stories" else chat_batch(some)
+            has_odds = lesson in ("stories", *JUDGED)
+            yield odds_batch(some, tokenizer) if has_odds else chat_batch(some)
 
 
 def odds_batch(rows: list[Row], tokenizer: Tokenizer) -> Batch:
