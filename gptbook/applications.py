@@ -617,7 +617,9 @@ def _repeat(draw: random.Random) -> Chat:
 
 _WORDS = [
     *NOUNS,
-    *(row.english for row in (*NAMES, *LOOKS[0], *PLACES[0], *POOLS["price"])),
+    *(name.english for name in NAMES),
+    *(place.english for place in PLACES[0]),
+    *(word.english for word in (*LOOKS[0], *POOLS["price"])),
 ]
 
 LESSONS: dict[str, Callable[[random.Random], Chat]] = {

@@ -314,8 +314,11 @@ def plot_matrices(
     *,
     parts: dict[str, tuple[int, Sequence[str]]],
     ylabel: str,
+    num_strips: int = 1,
 ) -> None:
     """Draw matrices side by side, all to one scale, each with its name and its shape.
+
+    A matrix has the same place whichever of its sides lies, so that two rows can be compared.
 
     Args:
         ax: Where to draw.
@@ -323,25 +326,37 @@ def plot_matrices(
         parts: Of a matrix that is several in one, along which axis they lie (0: one below the
             other, 1: side by side), and what to write on each.
         ylabel: What the rows are.
+        num_strips: Into how many strips thin lines cut each part, along the same axis; the first
+            strip is darker.
     """
-    widest = max(columns for _, columns in shapes.values())
-    tallest = max(rows for rows, _ in shapes.values())
-    left, gap = 0.0, 0.35 * widest
+    longest = max(max(shape) for shape in shapes.values())
+    left, gap = 0.0, 0.2 * longest
     for number, (name, (rows, columns)) in enumerate(shapes.items()):
         axis, names = parts.get(name, (0, [""]))
         height = rows if axis else rows / len(names)
         width = columns / len(names) if axis else columns
+        color = PALETTE[number % 6]
         for place, part in enumerate(names):
             x, y = (left + place * width, 0.0) if axis else (left, place * height)
-            color = PALETTE[number % 6]
             ax.add_patch(
                 plt.Rectangle((x, y), width, height, facecolor=color, edgecolor="0.2", alpha=0.5)
             )
-            ax.text(x + width / 2, y + height / 2, part, ha="center", va="center", size=9)
+            cut = bool(part) and num_strips > 1
+            if cut:
+                wide, high = (width / num_strips, height) if axis else (width, height / num_strips)
+                ax.add_patch(plt.Rectangle((x, y), wide, high, facecolor="0.15"))
+                draw, start, end = (ax.vlines, y, y + height) if axis else (ax.hlines, x, x + width)
+                begin, step = (x, wide) if axis else (y, high)
+                cuts = [begin + step * strip for strip in range(1, num_strips)]
+                draw(cuts, start, end, color="0.2", linewidth=0.3)
+            behind = {"facecolor": "white", "edgecolor": "none", "pad": 1} if cut else None
+            middle = (x + width / 2, y + height / 2)
+            ax.text(*middle, part, ha="center", va="center", size=9, bbox=behind)
         label = f"{name}\n{rows:,} × {columns:,}"
-        ax.text(left + columns / 2, -0.03 * tallest, label, ha="center", va="bottom", size=8)
-        left += columns + gap
-    ax.set_xlim(-gap / 2, left - gap / 2)
+        ax.text(left + columns / 2, -0.03 * longest, label, ha="center", va="bottom", size=8)
+        left += max(rows, columns) + gap
+    tallest = max(rows for rows, _ in shapes.values())
+    ax.set_xlim(-gap, left - gap / 2)
     ax.set_ylim(1.03 * tallest, -0.03 * tallest)
     ax.set_aspect("equal")
     ax.set_xticks([])

@@ -195,6 +195,20 @@ def test_matrices_are_drawn_to_scale_and_cut_along_the_right_axis(ax):
     assert "columns" in ax.get_xlabel()
 
 
+def test_a_turned_matrix_keeps_its_place_and_is_cut_into_as_many_strips(ax):
+    plot_matrices(ax, {"lies": (4, 12), "next": (4, 4)}, parts={"lies": (1, ["a"])}, ylabel="")
+    corners = [bar.get_xy() for bar in ax.patches]
+    ax.clear()
+    parts = {"stands": (0, ["a"])}
+    shapes = {"stands": (12, 4), "next": (4, 4)}
+    plot_matrices(ax, shapes, parts=parts, ylabel="", num_strips=3)
+    whole, strip, beside = ax.patches
+    assert [whole.get_xy(), beside.get_xy()] == corners
+    assert (strip.get_height(), strip.get_width()) == (4, 4)
+    [cuts] = ax.collections
+    assert [line[0].tolist() for line in cuts.get_segments()] == [[0, 4], [0, 8]]
+
+
 def test_every_point_stands_with_its_name_where_it_belongs(ax):
     points = {"head": (0.0, 0.6), "whole": (28.0, 0.8)}
     plot_points(ax, points, xlabel="forgotten (nats)", ylabel="accuracy")
