@@ -188,7 +188,7 @@ def _check_padding(is_token: Tensor) -> None:
 # --- chats --------------------------------------------------------------------------------------
 
 ROLES = ("system", "user", "assistant")
-"""Who speaks: whoever runs the model, whoever uses it, the model."""
+"""Whoever runs the model, whoever uses it, and the model itself."""
 
 
 class Message(NamedTuple):
