@@ -636,4 +636,4 @@ LESSONS: dict[str, Callable[[random.Random], Chat]] = {
     "continuation": partial(_cases, "continuation", 1),
     "writing": partial(_cases, "writing", 1),
 }
-"""Chats to learn from: each draws one, with right answers, from a source of chance."""
+"""Chats to learn from; each draws one, with right answers, from a source of chance."""
