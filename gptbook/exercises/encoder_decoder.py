@@ -1,4 +1,4 @@
-"""Exercises of chapter 7: padding, looking across, smoothed targets, and what a model holds."""
+"""Exercises of chapter 7: padding, looking across, teacher forcing, smoothing, and sizes."""
 
 import math
 from collections.abc import Sequence
@@ -85,26 +85,55 @@ def _judge_cross(expected: Tensor, got: Any, arguments: tuple[Any, ...]) -> str 
     return difference
 
 
-def _smoothed_target(right: int, vocab_size: int, smoothing: float) -> Tensor:
-    """Give the distribution that the smoothed loss asks for."""
-    target = torch.full((vocab_size,), smoothing / vocab_size)
-    target[right] += 1 - smoothing
-    return target
+def _shifted(target: list[int], end: int, length: int) -> tuple[list[int], list[int]]:
+    """Lay one target out for teacher forcing: what is seen, and what is predicted."""
+    num_filled = length - len(target) - 1
+    return [end, *target] + [-1] * num_filled, [*target, end] + [-100] * num_filled
 
 
-def _judge_target(expected: Tensor, got: Any, arguments: tuple[Any, ...]) -> str | None:
-    """Recognize a share that is spread over the others alone, and one that is lost."""
+def _judge_shifted(expected: Any, got: Any, arguments: tuple[Any, ...]) -> str | None:
+    """Recognize a target that is not shifted, a missing mark, and fillers that changed places."""
     difference = compare(expected, got)
-    if difference is None or not isinstance(got, Tensor) or got.shape != expected.shape:
+    if difference is None or not isinstance(got, tuple | list) or len(got) != 2:
         return difference
-    right, vocab_size, smoothing = arguments
-    total = got.sum().item()
-    if not math.isclose(total, 1, rel_tol=1e-5):
-        return f"a distribution sums to 1, and yours to {total:.4f}; {difference}"
-    others = torch.full((vocab_size,), smoothing / (vocab_size - 1))
-    others[right] = 1 - smoothing
-    if compare(others, got) is None:
-        return f"the share goes to all tokens alike, the right one among them; {difference}"
+    if not all(isinstance(row, tuple | list) for row in got):
+        return difference
+    target, end, length = arguments
+    sees, predicts = (list(row) for row in got)
+
+    def filled(row: list[int], filler: int) -> list[int]:
+        return row + [filler] * (length - len(row))
+
+    framed = [end, *target, end]
+    mistakes = {
+        "the two lists changed places: what is seen comes first": ([*expected[1]], [*expected[0]]),
+        "what is predicted is what is seen one place later; here a place predicts the token that "
+        "it sees": (filled([end, *target], -1), filled([end, *target], -100)),
+        "the last token has to predict the mark that ends the target": (
+            filled([end, *target], -1),
+            filled([*target], -100),
+        ),
+        "nothing is seen before the first token but the mark; put it in front": (
+            filled([*target], -1),
+            filled([*target[1:], end], -100),
+        ),
+        "the mark that ends the target is predicted, never seen": (
+            filled(framed, -1)[:length],
+            filled([*target, end], -100),
+        ),
+        "where nothing is asked stands -100, not -1": (
+            filled([end, *target], -1),
+            filled([*target, end], -1),
+        ),
+        "what fills up the tokens seen is -1, not -100": (
+            filled([end, *target], -100),
+            filled([*target, end], -100),
+        ),
+        "fill both up to the length of the batch": ([end, *target], [*target, end]),
+    }
+    for message, (wrong_sees, wrong_predicts) in mistakes.items():
+        if sees == wrong_sees and predicts == wrong_predicts:
+            return f"{message}; {difference}"
     return difference
 
 
@@ -188,10 +217,10 @@ EXERCISES = {
         ],
         judge=_judge_cross,
     ),
-    "smoothed_target": Exercise(
-        _smoothed_target,
-        cases=lambda: [(1, 4, 0.1), (0, 10, 0.0), (6, 7, 0.5)],
-        judge=_judge_target,
+    "shifted": Exercise(
+        _shifted,
+        cases=lambda: [([5, 6, 7], 9, 6), ([3], 0, 3), ([4, 4], 8, 3), ([], 2, 2)],
+        judge=_judge_shifted,
     ),
     "best_lead": Exercise(
         _best_lead,

@@ -90,35 +90,55 @@ def cross_masked(x, memory, matrices):
     return scores.masked_fill(future, -math.inf).softmax(-1) @ (memory @ w_value)
 
 
-def target_by_one_hot(right, vocab_size, smoothing):
-    sure = F.one_hot(torch.tensor(right), vocab_size).float()
-    return (1 - smoothing) * sure + smoothing * torch.ones(vocab_size) / vocab_size
+def shifted_by_slices(target, end, length):
+    framed = [end, *target, end]
+    sees, predicts = [-1] * length, [-100] * length
+    sees[: len(framed) - 1] = framed[:-1]
+    predicts[: len(framed) - 1] = framed[1:]
+    return [sees, predicts]
 
 
-def target_to_others(right, vocab_size, smoothing):
-    target = torch.full((vocab_size,), smoothing / (vocab_size - 1))
-    target[right] = 1 - smoothing
-    return target
+def filled(row, filler, length):
+    return (row + [filler] * length)[:length]
 
 
-def target_not_whole(right, vocab_size, smoothing):
-    target = torch.full((vocab_size,), smoothing / vocab_size)
-    target[right] = 1 - smoothing
-    return target
+def shifted_swapped(target, end, length):
+    sees, predicts = shifted_by_slices(target, end, length)
+    return predicts, sees
 
 
-def target_sharp(right, vocab_size, smoothing):
-    return F.one_hot(torch.tensor(right), vocab_size).float()
+def shifted_not(target, end, length):
+    sees, _ = shifted_by_slices(target, end, length)
+    return sees, [-100 if i == -1 else i for i in sees]
 
 
-def target_unscaled(right, vocab_size, smoothing):
-    target = torch.full((vocab_size,), smoothing)
-    target[right] = 1 - smoothing
-    return target
+def shifted_without_end(target, end, length):
+    return filled([end, *target], -1, length), filled(target, -100, length)
+
+
+def shifted_without_begin(target, end, length):
+    return filled(target, -1, length), filled([*target[1:], end], -100, length)
+
+
+def shifted_seeing_the_end(target, end, length):
+    return filled([end, *target, end], -1, length), filled([*target, end], -100, length)
+
+
+def shifted_with_one_filler(target, end, length):
+    return filled([end, *target], -1, length), filled([*target, end], -1, length)
+
+
+def shifted_with_other_filler(target, end, length):
+    return filled([end, *target], -100, length), filled([*target, end], -100, length)
+
+
+def shifted_unfilled(target, end, length):
+    return [end, *target], [*target, end]
 
 
 def lead_by_difference(vocab_size, smoothing):
-    target = target_by_one_hot(0, vocab_size, smoothing).double()
+    target = torch.full((vocab_size,), smoothing / vocab_size, dtype=torch.float64)
+    target[0] += 1 - smoothing
     return (target[0].log() - target[1].log()).item()
 
 
@@ -196,9 +216,18 @@ ANSWERS = {
             cross_masked,
         ],
     ),
-    "smoothed_target": Answers(
-        right=[target_by_one_hot],
-        wrong=[target_to_others, target_not_whole, target_sharp, target_unscaled],
+    "shifted": Answers(
+        right=[shifted_by_slices],
+        wrong=[
+            shifted_swapped,
+            shifted_not,
+            shifted_without_end,
+            shifted_without_begin,
+            shifted_seeing_the_end,
+            shifted_with_one_filler,
+            shifted_with_other_filler,
+            shifted_unfilled,
+        ],
     ),
     "best_lead": Answers(
         right=[lead_by_difference],
