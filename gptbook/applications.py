@@ -588,12 +588,12 @@ def _dialogue(draw: random.Random) -> Chat:
 
 
 def _prices(draw: random.Random) -> Chat:
-    """Ask for many prices, of what is on the shelf and of what is not."""
+    """Ask for many prices, one half of what is on the shelf, the other mostly of what is not."""
     dialogue = draw_dialogue(draw.random)
     system, *_ = shop_chat(dialogue.text.split("\n"))
     chat = [system]
     for _ in range(draw.randint(3, 8)):
-        item = draw.choice([*dialogue.answerable, draw.choice(NOUNS)])
+        item = draw.choice(draw.choice(([*dialogue.answerable], NOUNS)))
         price = dialogue.answerable.get(item)
         some = f"{'an' if item[0] in 'aeiou' else 'a'} {item}"
         told = f"I have {some} for {price} coins." if price else f"I am sorry, there is no {item}."

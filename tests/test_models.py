@@ -13,11 +13,12 @@ import torch
 from gptbook.evaluation import IGNORED
 from gptbook.littletown.stories import State, follow
 from gptbook.model import GPT
-from gptbook.models import NAMES, load
+from gptbook.models import load
 from gptbook.tokenizer import END_OF_TEXT, Tokenizer
 from gptbook.world import END_OF_STORY, World, words_of
 from tools.make_models import (
     BACKWARD_HEADS,
+    BASES,
     HELD_OUT_SEED,
     MODELS,
     SAMPLING_SEED,
@@ -45,7 +46,7 @@ from tools.make_models import (
 from tools.readers import NUMBERS, READERS, readings
 
 FRESH_SEED = 9_000_000  # stories that were used for nothing before
-models = pytest.mark.parametrize("name", NAMES)
+models = pytest.mark.parametrize("name", BASES)
 
 
 @pytest.fixture(scope="module")

@@ -204,7 +204,7 @@ def test_half_the_bytes_can_be_kept(config, tmp_path):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_both_models_of_the_book_go_round_the_loop(name, tmp_path):
+def test_every_model_of_the_book_goes_round_the_loop(name, tmp_path):
     ours, tokenizer = load(name)
     save_hugging_face(ours, tmp_path, tokenizer)
     theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path)

@@ -336,8 +336,11 @@ class Tutored(nn.Module):
 
 
 def odds_loss(
-    logits: Float[Tensor, "N V"], odds: Float[Tensor, "N V"], strictness: float
-) -> Float[Tensor, ""]:
+    logits: Float[Tensor, "N V"],
+    odds: Float[Tensor, "N V"],
+    strictness: float,
+    reduction: str = "mean",
+) -> Float[Tensor, "..."]:
     """Return the cross-entropy with known odds, and again with the model's own where possible.
 
     The second target is what the model itself would say if the impossible tokens were left out. It
@@ -349,7 +352,7 @@ def odds_loss(
     if strictness:
         own = logits.detach().masked_fill(odds == 0, -torch.inf).softmax(dim=-1)
         odds = odds + strictness * own
-    return F.cross_entropy(logits, odds)
+    return F.cross_entropy(logits, odds, reduction=reduction)
 
 
 def _keep(stream: dict[int, Tensor], depth: int, _block: nn.Module, _args: Any, out: Any) -> None:
