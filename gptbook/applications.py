@@ -158,6 +158,27 @@ def score(
     return Score(len(cases) - len(failures), len(cases), failures)
 
 
+def translate_by_sentence(model: GPT, tokenizer: Tokenizer, texts: Sequence[str]) -> list[str]:
+    """Translate texts into Chinese, each sentence asked for by itself, and join the answers.
+
+    An assistant that is given a whole text has to find its place in it anew at each sentence. Here
+    it cannot lose it. The price is what only a neighbor says, which nothing in Littletown needs.
+
+    Args:
+        model: The assistant.
+        tokenizer: Its tokenizer.
+        texts: English texts, of one sentence or more.
+
+    Raises:
+        ValueError: As `reply`.
+    """
+    rows = [re.split(r"(?<=[.?!]) ", text) for text in texts]
+    instruction = TASKS["translation"].instructions[0]
+    chats = [[Message("user", f"{instruction} {row}")] for sentences in rows for row in sentences]
+    said = iter(reply(model, tokenizer, chats))
+    return ["".join(next(said) for _ in sentences) for sentences in rows]
+
+
 @torch.inference_mode()
 def choose(
     model: GPT,

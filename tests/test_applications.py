@@ -25,9 +25,11 @@ from gptbook.applications import (
     summary_facts,
     task,
     tradeoff_at,
+    translate_by_sentence,
 )
 from gptbook.finetuning import Message, encode_chat, encode_prompt
 from gptbook.littletown.shop import SHOPKEEPER, dialogue_faults
+from gptbook.littletown.stories import translate
 from gptbook.model import GPT, ModernConfig
 from gptbook.tokenizer import END_OF_TEXT, Tokenizer
 
@@ -58,7 +60,7 @@ class Knowing(GPT):
         raise AttributeError
 
     def __init__(self, tokenizer: Tokenizer, answers: dict[str, str]) -> None:
-        sizes = {"d_model": 2, "num_heads": 1, "num_layers": 1, "context_length": 60}
+        sizes = {"d_model": 2, "num_heads": 1, "num_layers": 1, "context_length": 100}
         super().__init__(ModernConfig(vocab_size=tokenizer.vocab_size, **sizes))
         self.next: dict[tuple[int, ...], int] = {}
         for asked, said in answers.items():
@@ -186,6 +188,24 @@ def test_a_score_counts_right_answers_and_keeps_the_others(tokenizer: Tokenizer)
     assert found.share == 4 / 5
     with pytest.raises(ValueError, match="no case to answer; draw some"):
         score(Knowing(tokenizer, asked), tokenizer, TASKS["question"], [])
+
+
+def test_a_text_translated_by_sentence_is_joined_in_its_own_order(tokenizer: Tokenizer) -> None:
+    """And no sentence of one text gets into another."""
+    asked = TASKS["translation"].instructions[0]
+    chinese = {"It rained.": "下雨。", "He ran.": "他跑。", "She sang.": "她唱。"}
+    model = Knowing(tokenizer, {f"{asked} {row}": text for row, text in chinese.items()})
+    texts = ["She sang. It rained. She sang.", "He ran."]
+    assert translate_by_sentence(model, tokenizer, texts) == ["她唱。下雨。她唱。", "他跑。"]
+
+
+def test_in_littletown_a_sentence_needs_no_other_to_be_translated() -> None:
+    """Which is what lets a text be translated by sentence."""
+    known: dict[str, str] = {}
+    for story in WORLD.stories(500, seed=1):
+        for state, row in zip(story.states, story.sentences[:-2], strict=False):
+            assert known.setdefault(row.text, translate(state, row)) == translate(state, row)
+    assert len(known) > 2_000
 
 
 def test_a_case_over_the_context_is_refused(tokenizer: Tokenizer) -> None:

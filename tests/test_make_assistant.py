@@ -22,7 +22,7 @@ from gptbook.training import TrainingConfig
 from gptbook.world import World
 from tools.make_assistant import (
     JUDGED,
-    RECIPE,
+    RECIPES,
     Recipe,
     Stage,
     StoryWriter,
@@ -48,11 +48,13 @@ def test_each_stage_takes_its_share_of_the_steps():
 
 
 def test_the_recipe_teaches_every_lesson_and_no_step_is_left_over():
-    taught = {name for stage in RECIPE.stages for name in stage.weights}
-    assert taught >= {*LESSONS} - {"story", "continuation", "writing"}  # those with odds instead
-    assert taught - {*LESSONS} == {"stories"}
-    assert math.isclose(sum(stage.share for stage in RECIPE.stages), 1)
-    assert RECIPE.weights(RECIPE.training.num_steps - 1) == RECIPE.stages[-1].weights
+    for recipe in RECIPES:
+        taught = {name for stage in recipe.stages for name in stage.weights}
+        assert taught >= {*LESSONS} - {"story", "continuation", "writing"}  # with odds instead
+        assert taught - {*LESSONS} == {"stories"}
+        assert math.isclose(sum(stage.share for stage in recipe.stages), 1)
+        assert recipe.weights(recipe.training.num_steps - 1) == recipe.stages[-1].weights
+    assert len({recipe.seed for recipe in RECIPES}) == len(RECIPES)  # no chat comes twice
 
 
 def test_processes_read_the_same_lesson_and_other_chats():
@@ -67,12 +69,12 @@ def test_processes_read_the_same_lesson_and_other_chats():
         assert torch.equal(mine[1], repeated[1])
 
 
-@pytest.mark.parametrize("lesson", [*RECIPE.stages[1].weights, "passage"])
+@pytest.mark.parametrize("lesson", [*RECIPES[0].stages[1].weights, "passage"])
 def test_a_batch_fits_the_context_and_the_budget(lesson):
     model, tokenizer = load()
-    for token_ids, targets in itertools.islice(batches_of(lesson, tokenizer, RECIPE, "x"), 3):
+    for token_ids, targets in itertools.islice(batches_of(lesson, tokenizer, RECIPES[0], "x"), 3):
         assert token_ids.shape[1] <= model.context_length
-        assert token_ids.numel() <= RECIPE.tokens_per_batch
+        assert token_ids.numel() <= RECIPES[0].tokens_per_batch
         assert targets.shape[:2] == token_ids.shape
         assert (targets != IGNORED).any()
 
@@ -209,7 +211,7 @@ def test_two_processes_make_the_step_of_their_mean_gradient(tmp_path: Path):
     training = TrainingConfig(num_steps=1, max_gradient_norm=None, **options)
     recipe = dataclasses.replace(SHORT, training=training)
     meeting = (tmp_path / "meeting").as_uri()
-    processes.spawn(work, (meeting, str(tmp_path / "model"), recipe), nprocs=2)
+    processes.spawn(work, (meeting, str(tmp_path / "model"), [recipe]), nprocs=2)
     made = dict(gpt.load(tmp_path / "model").named_parameters())
 
     model, tokenizer = load()
@@ -235,7 +237,7 @@ def test_what_is_saved_is_the_running_mean_of_the_weights(tmp_path: Path):
         recipe = dataclasses.replace(SHORT, training=training, stages=stages, memory=memory)
         folder = tmp_path / f"{num_steps} {memory}"
         meeting = (tmp_path / f"meeting {num_steps} {memory}").as_uri()
-        processes.spawn(work, (meeting, str(folder), recipe), nprocs=2)
+        processes.spawn(work, (meeting, str(folder), [recipe]), nprocs=2)
         saved[num_steps, memory] = gpt.load(folder).final_norm.weight
     model, _ = load()
     first = model.final_norm.weight.lerp(saved[1, 0.0], 1 - 1 / 10)

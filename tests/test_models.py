@@ -10,12 +10,14 @@ from collections import defaultdict
 import pytest
 import torch
 
+from gptbook.applications import TASKS, score
 from gptbook.evaluation import IGNORED
 from gptbook.littletown.stories import State, follow
 from gptbook.model import GPT
 from gptbook.models import load
 from gptbook.tokenizer import END_OF_TEXT, Tokenizer
 from gptbook.world import END_OF_STORY, World, words_of
+from tools import make_assistant
 from tools.make_models import (
     BACKWARD_HEADS,
     BASES,
@@ -424,3 +426,39 @@ def test_measure_finds_a_model_that_knows_nothing(world):
     assert measured["above_floor"] > 3
     assert measured["answers_right"] == 0
     assert measured["stories_without_fault"] == 0
+
+
+# --- the assistant ------------------------------------------------------------------------------
+
+
+def test_the_assistant_meets_its_bars():
+    facts = facts_of("littletown-assistant")
+    measured = facts["measured"]
+    assert measured["cases"] >= 1_000
+    assert measured["shares"]["question"] >= 0.99
+    assert measured["shares"]["translation by sentence"] >= 0.97
+    assert measured["shares"]["summary"] >= 0.95
+    assert measured["shares"]["shop"] >= 0.90
+    assert measured["sentiment"]["expected"] >= measured["sentiment"]["best_here"] - 0.01
+
+
+def test_the_assistant_s_card_says_what_was_measured(world):
+    facts = facts_of("littletown-assistant")
+    card_text = (MODELS / "littletown-assistant" / "README.md").read_text(encoding="utf-8")
+    assert card_text == make_assistant.card(facts)
+    recipes = [dataclasses.asdict(recipe) for recipe in make_assistant.RECIPES]
+    assert facts["recipes"] == json.loads(json.dumps(recipes))
+    assert facts["measured"]["entropy"] == pytest.approx(world.entropy, rel=1e-9)
+    model, tokenizer = load("littletown-assistant")
+    assert facts["parameters"] == model.num_parameters() == load()[0].num_parameters()
+    assert tokenizer.vocab_size == model.vocab_size
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["question", "summary", "translation"])
+def test_fresh_cases_are_answered_as_well_as_the_card_says(name):
+    model, tokenizer = load("littletown-assistant")
+    promised = facts_of("littletown-assistant")["measured"]["shares"][name]
+    cases = make_assistant.fitting(model, tokenizer, name, 100, FRESH_SEED)
+    share = score(model, tokenizer, TASKS[name], cases).share
+    assert share > promised - 4 * spread(promised, len(cases)) - 0.01

@@ -118,7 +118,7 @@ def model() -> int:
 
 
 def assistant() -> int:
-    """Fine-tune the assistant of the book anew: under 30 minutes on two cores."""
+    """Fine-tune the assistant of the book anew: about an hour on two cores."""
     return run(["tools.make_assistant"])
 
 
@@ -135,7 +135,7 @@ COMMANDS = {
     "screenshots": (screenshots, "photograph every page into _build/screenshots"),
     "lab": (lab, "open the notebooks in JupyterLab"),
     "model": (model, "train the models of the book (under 40 minutes on two cores)"),
-    "assistant": (assistant, "fine-tune the assistant of the book (under 30 minutes on two cores)"),
+    "assistant": (assistant, "fine-tune the assistant of the book (about an hour on two cores)"),
     "bench": (bench, "measure speed (on a quiet machine)"),
     "clean": (clean, "remove what was built"),
 }

@@ -33,9 +33,11 @@ from gptbook.applications import (
     WORLD,
     choose,
     choose_threshold,
+    events,
     run_shop,
     score,
     tradeoff_at,
+    translate_by_sentence,
 )
 from gptbook.evaluation import IGNORED
 from gptbook.finetuning import (
@@ -89,6 +91,7 @@ class Recipe:
         tokens_per_batch: How many tokens each process reads in a step, at the most.
         strictness: How much it counts that a story says nothing impossible; see `odds_loss`.
         memory: What part of the running mean of the weights each step leaves as it was.
+        kept: What part of the weights stays as it was before all steps.
         seed: Decides the order of everything.
     """
 
@@ -97,6 +100,7 @@ class Recipe:
     tokens_per_batch: int = 1_600
     strictness: float = 4.0
     memory: float = 0.0
+    kept: float = 0.0
     seed: int = 0
 
     def weights(self, step: int) -> dict[str, float]:
@@ -107,32 +111,97 @@ class Recipe:
 
 
 _ALWAYS = {
-    "stories": 3.0,
+    "stories": 2.5,
     "about a story": 6.0,
     "program": 1.0,
     "sentiment": 0.8,
     "moderation": 0.6,
 }
 
-RECIPE = Recipe(
-    TrainingConfig(
-        num_steps=8_800,
-        optimizer="muon",
-        learning_rate=2.5e-3,
-        warmup_steps=50,
-        final_fraction=0.2,
-        weight_decay=0.01,
-    ),
-    (
-        Stage(0.07, {"stories": 1.0, "repeat": 1.0}),
-        Stage(0.18, _ALWAYS | {"repeat": 1.0, "sentences": 6.0, "shop": 1.0, "prices": 2.5}),
-        Stage(
-            0.75,
-            _ALWAYS | {"repeat": 0.1, "sentences": 0.5, "passage": 7.5, "shop": 1.2, "prices": 1.0},
+RECIPES = (
+    Recipe(
+        TrainingConfig(
+            num_steps=8_800,
+            optimizer="muon",
+            learning_rate=2.5e-3,
+            warmup_steps=50,
+            final_fraction=0.2,
+            weight_decay=0.01,
         ),
+        (
+            Stage(0.07, {"stories": 1.0, "repeat": 1.0}),
+            Stage(0.18, _ALWAYS | {"repeat": 1.0, "sentences": 6.0, "shop": 1.0, "prices": 2.5}),
+            Stage(
+                0.75,
+                _ALWAYS
+                | {"repeat": 0.1, "sentences": 0.5, "passage": 9.0, "shop": 1.2, "prices": 1.0},
+            ),
+        ),
+        memory=0.997,
     ),
-    memory=0.99,
+    Recipe(
+        TrainingConfig(
+            num_steps=2_400,
+            optimizer="muon",
+            learning_rate=2e-3,
+            warmup_steps=50,
+            final_fraction=0.05,
+            weight_decay=0.01,
+        ),
+        (
+            Stage(
+                1.0,
+                {
+                    "stories": 2.0,
+                    "about a story": 4.5,
+                    "program": 0.8,
+                    "sentiment": 0.6,
+                    "moderation": 0.4,
+                    "repeat": 0.5,
+                    "sentences": 5.0,
+                    "passage": 3.0,
+                    "shop": 1.5,
+                    "prices": 5.0,
+                },
+            ),
+        ),
+        memory=0.99,
+        seed=1,
+    ),
+    Recipe(
+        TrainingConfig(
+            num_steps=1_300,
+            optimizer="muon",
+            learning_rate=1.5e-3,
+            warmup_steps=50,
+            final_fraction=0.05,
+            weight_decay=0.01,
+        ),
+        (
+            Stage(
+                1.0,
+                {
+                    "stories": 7.0,
+                    "about a story": 6.0,
+                    "program": 1.0,
+                    "sentiment": 0.4,
+                    "moderation": 0.4,
+                    "repeat": 0.2,
+                    "sentences": 1.6,
+                    "passage": 1.6,
+                    "shop": 0.8,
+                    "prices": 1.0,
+                },
+            ),
+        ),
+        memory=0.997,
+        kept=0.3,
+        seed=2,
+    ),
 )
+"""Each begins with what the one before has learned: the second practices what had gone worst,
+prices and single sentences, and the third what was forgotten over that, stories.
+"""
 
 
 # --- words that no story has --------------------------------------------------------------------
@@ -285,10 +354,11 @@ def batches_of(
 ) -> Iterator[Batch]:
     """Lay chats of one lesson side by side, those of about the same length in one batch."""
     rows, draw = rows_of(lesson, tokenizer, seed), random.Random(f"{seed} order of {lesson}")
+    most = recipe.tokens_per_batch // (2 if lesson == "stories" else 1)  # odds take longer
     while True:
         batches: list[list[Any]] = [[]]
         for row in sorted(itertools.islice(rows, pool), key=lambda row: len(row.token_ids)):
-            if (len(batches[-1]) + 1) * len(row.token_ids) > recipe.tokens_per_batch:
+            if (len(batches[-1]) + 1) * len(row.token_ids) > most:
                 batches.append([])
             batches[-1].append(row)
         for some in draw.sample(batches, len(batches)):
@@ -374,51 +444,66 @@ def average_gradients(model: nn.Module) -> None:
         parameter.register_post_accumulate_grad_hook(average)
 
 
-def work(rank: int, meeting: str, folder: str, recipe: Recipe) -> None:
-    """Train, as one of the processes; the first saves.
-
-    Every lesson throws the weights to its own side. So it saves their running mean, which is better
-    at all lessons than the weights of any one step, and lets the learning rate end higher.
-
-    References:
-        Polyak and Juditsky (1992), "Acceleration of Stochastic Approximation by Averaging".
-        https://doi.org/10.1137/0330046
-    """
+def work(rank: int, meeting: str, folder: str, recipes: Sequence[Recipe]) -> None:
+    """Train, as one of the processes; the first saves."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=NUM_PROCESSES)
     model, tokenizer = load(BASE)
     prepare_embeddings(model, tokenizer)
     average_gradients(model)
-    steps = train(
-        Taught(model, recipe.strictness), all_batches(tokenizer, recipe, rank), recipe.training
-    )
-    mean = [parameter.detach().clone() for parameter in model.parameters()]
-    for step in tqdm(steps, total=recipe.training.num_steps, mininterval=10, disable=rank > 0):
-        remembered = min(recipe.memory, step.number / (step.number + 9))
-        for row, parameter in zip(mean, model.parameters(), strict=True):
-            row.lerp_(parameter.detach(), 1 - remembered)
+    for recipe in recipes:
+        follow_recipe(model, tokenizer, recipe, rank)
     if rank == 0:
-        for row, parameter in zip(mean, model.parameters(), strict=True):
-            parameter.data.copy_(row)
         gpt.save(model.eval(), folder, dtype=torch.float16)
         tokenizer.save(Path(folder) / "tokenizer.json")
     dist.barrier()
     dist.destroy_process_group()
 
 
-def make(folder: Path = MODELS / NAME, recipe: Recipe = RECIPE, num_cases: int = 1_000) -> None:
+def follow_recipe(model: GPT, tokenizer: Tokenizer, recipe: Recipe, rank: int) -> None:
+    """Train by a recipe, and leave the model with the running mean of its weights.
+
+    Every lesson throws the weights to its own side. So their mean is better at all lessons than the
+    weights of any one step, and lets the learning rate end higher. A part of what was there before
+    may be kept, for the same reason.
+
+    References:
+        Polyak and Juditsky (1992), "Acceleration of Stochastic Approximation by Averaging".
+        https://doi.org/10.1137/0330046
+        Wortsman et al. (2022), "Robust Fine-Tuning of Zero-Shot Models".
+        https://arxiv.org/abs/2109.01903
+    """
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    taught = Taught(model, recipe.strictness)
+    steps = train(taught, all_batches(tokenizer, recipe, rank), recipe.training)
+    mean = [parameter.detach().clone() for parameter in model.parameters()]
+    for step in tqdm(steps, total=recipe.training.num_steps, mininterval=10, disable=rank > 0):
+        remembered = min(recipe.memory, step.number / (step.number + 9))
+        for row, parameter in zip(mean, model.parameters(), strict=True):
+            row.lerp_(parameter.detach(), 1 - remembered)
+    for old, row, parameter in zip(before, mean, model.parameters(), strict=True):
+        parameter.data.copy_(row.lerp(old, recipe.kept))
+
+
+def make(
+    folder: Path = MODELS / NAME, recipes: Sequence[Recipe] = RECIPES, num_cases: int = 1_000
+) -> None:
     """Train the assistant, measure it, and write it with its card."""
     start = time.perf_counter()
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as meeting:
         place = (Path(meeting) / "meeting").as_uri()
-        processes.spawn(work, (place, str(folder), recipe), nprocs=NUM_PROCESSES)
-    minutes = (time.perf_counter() - start) / 60
+        processes.spawn(work, (place, str(folder), recipes), nprocs=NUM_PROCESSES)
+    write_card(folder, recipes, (time.perf_counter() - start) / 60, num_cases)
+
+
+def write_card(folder: Path, recipes: Sequence[Recipe], minutes: float, num_cases: int) -> None:
+    """Measure what was trained, and write it down."""
     torch.set_num_threads(1)
     model, tokenizer = gpt.load(folder), Tokenizer.load(folder / "tokenizer.json")
     facts = {
         "base": BASE,
-        "recipe": dataclasses.asdict(recipe),
+        "recipes": [dataclasses.asdict(recipe) for recipe in recipes],
         "processes": NUM_PROCESSES,
         "parameters": model.num_parameters(),
         "minutes": round(minutes, 1),
@@ -441,6 +526,10 @@ def measure(model: GPT, tokenizer: Tokenizer, num_cases: int) -> dict[str, Any]:
             cases = fitting(model, tokenizer, name, num_cases, MEASURED_SEED)
             found = score(model, tokenizer, task, cases, seed=MEASURED_SEED)
             shares[name] = found.share
+    cases = fitting(model, tokenizer, "translation", num_cases, MEASURED_SEED)
+    said = translate_by_sentence(model, tokenizer, [events(case.source) for case in cases])
+    right = [text == case.answer for text, case in zip(said, cases, strict=True)]
+    shares["translation by sentence"] = statistics.fmean(right)
     talks = run_shop(model, tokenizer, num_cases // 2, MEASURED_SEED)
     shares["shop"] = statistics.fmean(row[-1] == f"{SHOPKEEPER}Goodbye." for row in talks)
     stories = [WORLD.sample(MEASURED_SEED + number) for number in range(num_cases // 2)]
@@ -526,13 +615,16 @@ reply(model, tokenizer, [[Message("user", "Tell a story.")]])
 ## How it was trained
 
 `make assistant` made it: {num_steps:,} steps of {processes} batches of at most
-{tokens_per_batch:,} tokens each, in {minutes} minutes on two cores, one thread each (torch {torch},
-seed {seed}). First, tokens that no story holds got vectors of their own, those of Chinese from the
-English that they translate. Then came {num_stages} stages: words said again, which makes heads that
-look back; single sentences and short answers; whole texts. All the while it went on reading stories
-with the odds of every next word, as it had learned them, so that it forgets little. Only what the
-assistant says is learned, and what it would have said wrong counts more than what it is sure of.
-`card.json` holds every number of the recipe.
+{tokens_per_batch:,} tokens each, in {minutes} minutes on two cores, one thread each
+(torch {torch}). First, tokens that no story holds got vectors of their own, those of Chinese from
+the English that they translate. Then came {num_stages} stages: words said again, which makes heads
+that look back; single sentences and short answers; whole texts. Two shorter rounds, of
+{num_second:,} and {num_third:,} steps, each began with the running mean of the weights: one
+practiced what had gone worst, prices and single sentences, and one what was forgotten over that,
+stories.
+All the while it went on reading stories with the odds of every next word, as it had learned them,
+so that it forgets little. Only what the assistant says is learned, and what it would have said
+wrong counts more than what it is sure of. `card.json` holds every number of the recipe.
 
 ## How good it is
 
@@ -560,7 +652,8 @@ MEANT = {
     "question": "questions answered rightly",
     "summary": "summaries without an invented fact",
     "entities": "all people, places and things listed",
-    "translation": "stories in Chinese, every sign right",
+    "translation": "stories in Chinese at once, every sign right",
+    "translation by sentence": "stories in Chinese sentence by sentence, every sign right",
     "program": "programs completed rightly",
     "shop": "customers served without a wrong line",
 }
@@ -569,11 +662,13 @@ MEANT = {
 
 def card(facts: dict[str, Any]) -> str:
     """Say in words what `card.json` says in numbers."""
-    measured, recipe = facts["measured"], facts["recipe"]
+    measured, recipes = facts["measured"], facts["recipes"]
     rows = [f"| {text} | {measured['shares'][name]:.2%} |" for name, text in MEANT.items()]
-    flat = facts | recipe | recipe["training"] | measured | measured["sentiment"]
-    flat |= measured["moderation"]
-    return CARD.format(**flat | {"rows": "\n".join(rows), "num_stages": len(recipe["stages"])})
+    flat = facts | recipes[0] | measured | measured["sentiment"] | measured["moderation"]
+    steps = [recipe["training"]["num_steps"] for recipe in recipes]
+    flat |= {"num_steps": sum(steps), "num_second": steps[1], "num_third": steps[2]}
+    flat |= {"num_stages": len(recipes[0]["stages"]), "rows": "\n".join(rows)}
+    return CARD.format(**flat)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 Each lies in a folder of its own beside this file: `model.safetensors` and `config.json` as
 `gptbook.model` writes them, `tokenizer.json`, and a card, `README.md`, that says how it was
-trained and how good it is. `make model` trains them anew and writes all of it.
+trained and how good it is. `make model` trains the first two anew and writes all of it, `make
+assistant` fine-tunes the third from the first.
 """
 
 from importlib.resources import as_file, files
@@ -11,7 +12,7 @@ from gptbook import model as gpt
 from gptbook.model import GPT
 from gptbook.tokenizer import Tokenizer
 
-NAMES = ("littletown", "littletown-gpt2")
+NAMES = ("littletown", "littletown-gpt2", "littletown-assistant")
 
 
 def load(name: str = "littletown") -> tuple[GPT, Tokenizer]:
@@ -19,7 +20,8 @@ def load(name: str = "littletown") -> tuple[GPT, Tokenizer]:
 
     "littletown" is of the modern composition: rotary positions, RMSNorm, SwiGLU. "littletown-gpt2"
     is of GPT-2's own: learned positions, LayerNorm, GELU; it learned as much as it could in the
-    same time, which is less.
+    same time, which is less. "littletown-assistant" is the first, fine-tuned to do what it is asked
+    in a chat; see `gptbook.finetuning.reply`.
 
     Raises:
         ValueError: If there is no model of that name, or its files are damaged.
