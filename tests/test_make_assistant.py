@@ -29,6 +29,7 @@ from tools.make_assistant import (
     Taught,
     all_batches,
     batches_of,
+    follow_recipe,
     judged_row,
     prepare_embeddings,
     work,
@@ -244,3 +245,17 @@ def test_what_is_saved_is_the_running_mean_of_the_weights(tmp_path: Path):
     expected = first.lerp(saved[2, 0.0], 1 - 2 / 11)
     assert not torch.allclose(saved[1, 0.0], saved[2, 0.0], atol=2e-3)
     torch.testing.assert_close(saved[2, 0.99], expected, atol=1e-3, rtol=0)
+
+
+def test_a_part_of_the_weights_before_may_be_kept() -> None:
+    training = TrainingConfig(num_steps=2, learning_rate=0.01, final_fraction=1.0)
+    stages = (Stage(1.0, {"repeat": 1.0}),)
+    ends = {}
+    for kept in (0.0, 0.3, 1.0):
+        model, tokenizer = load()
+        recipe = dataclasses.replace(SHORT, training=training, stages=stages, kept=kept)
+        follow_recipe(model, tokenizer, recipe, rank=1)
+        ends[kept] = model.final_norm.weight.detach()
+    assert torch.equal(ends[1.0], load()[0].final_norm.weight)
+    assert (ends[0.0] - ends[1.0]).abs().max() > 1e-3
+    torch.testing.assert_close(ends[0.3], ends[0.0].lerp(ends[1.0], 0.3))
