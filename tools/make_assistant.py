@@ -614,9 +614,9 @@ reply(model, tokenizer, [[Message("user", "Tell a story.")]])
 
 ## How it was trained
 
-The rounds of `make assistant`, run one by one, made it: {num_steps:,} steps of
-{processes} batches of at most {tokens_per_batch:,} tokens each, in {minutes} minutes on two cores,
-one thread each (torch {torch}).
+`make assistant` made it: {num_steps:,} steps of {processes} batches of at most
+{tokens_per_batch:,} tokens each, in {minutes} minutes on two cores, one thread each
+(torch {torch}).
 First, tokens that no story holds got vectors of their own, those of Chinese from
 the English that they translate. Then came {num_stages} stages: words said again, which makes heads
 that look back; single sentences and short answers; whole texts. Two shorter rounds, of
