@@ -24,6 +24,7 @@ from typing import Any
 
 import tiktoken
 import torch
+from torch import nn
 from tqdm import tqdm
 
 from gptbook import model as gpt
@@ -38,6 +39,7 @@ from gptbook.data import (
     read_text,
     split_documents,
 )
+from gptbook.distributed import Processes, join, load_sharded, save_sharded, spread_out, whole_state
 from gptbook.evaluation import bits_per_byte, mean_loss
 from gptbook.generation import Sampling, stream, stream_text
 from gptbook.model import GPT, GPT2Config, GPTConfig, ModernConfig
@@ -64,6 +66,12 @@ examples:
       with settings from a file, such as the line  learning_rate = 0.001 ; the command line wins
   python -m gptbook train --out town --resume
       go on with a run that was stopped, or killed, where its last checkpoint stands
+  torchrun --nproc-per-node 2 -m gptbook train --parallel ddp --out town
+      by two processes together; fsdp instead of ddp shares out the model, too
+  torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint HOST:29400 \\
+      -m gptbook train --parallel fsdp --device cuda --out /shared/town
+      by the GPUs of two machines: the same line on both, HOST being the name of one of them, and
+      --out a folder that both see; --max-restarts 3 starts all again when one dies
 
 The folder given with --out holds the model (config.json, model.safetensors, tokenizer.json), the
 settings (settings.json), the losses (log.jsonl) and the checkpoints. Let the model write with
@@ -80,7 +88,7 @@ examples:
 """
 
 # What a stopped run may be given anew when it goes on: none of it changes what is computed.
-_FREE = ("out", "config", "resume", "minutes")
+_FREE = ("out", "config", "resume", "minutes", "parallel")
 _NUM_VALIDATION_STORIES = 200
 _FIRST_VALIDATION_STORY = 10**9  # seeds from here on are never trained on
 _MAX_VALIDATION = 60_000  # characters of other texts, so that a look takes a second or two
@@ -150,6 +158,12 @@ def _add_train_options(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, default=0, help="another seed, another run (default: 0)")
     add("--threads", type=int, default=1, help="processor cores to use (default: 1)")
     add("--device", default="cpu", help="where to compute: cpu, cuda, ... (default: cpu)")
+    add(
+        "--parallel",
+        choices=("ddp", "fsdp"),
+        help="train by all processes that torchrun started: ddp shares out each batch, "
+        "fsdp the model, too",
+    )
     add("--report-every", type=int, default=100, help="steps between two reports (default: 100)")
     add("--save-every", type=int, default=200, help="steps between checkpoints (default: 200)")
     add("--prompt", default="", help="what the samples along the way begin with")
@@ -273,15 +287,40 @@ class _Run:
     batches: Batches
     examination: Windows
     model: GPT
+    spread: nn.Module
+    """What is trained: the model, or the model among processes."""
     config: TrainingConfig
+    group: Processes | None
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process is the one that speaks and writes."""
+        return self.group is None or self.group.rank == 0
+
+    def say(self, text: str) -> None:
+        """Tell the reader something, once."""
+        if self.is_first:
+            _say(text)
 
 
 def _train(options: argparse.Namespace) -> None:
-    """Train a model as the options say."""
+    """Train a model as the options say, alone or with the other processes."""
     _prepare_threads(options)
     for name in ("report_every", "save_every"):
         if getattr(options, name) < 1:
             raise ValueError(f"{name.replace('_', '-')} must be at least 1")
+    if options.parallel is None:
+        _train_with(options, None)
+        return
+    with join(device=options.device) as group:
+        options.device = str(group.device)
+        if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)):
+            options.resume = True  # somebody died, and torchrun started all of them again
+        _train_with(options, group)
+
+
+def _train_with(options: argparse.Namespace, group: Processes | None) -> None:
+    """Train a model in this process, which may be one of a group."""
     settings = {name: _plain(value) for name, value in vars(options).items()}
     settings = {name: value for name, value in settings.items() if name not in (*_FREE, "run")}
     checkpoints = options.out / "checkpoints"
@@ -289,29 +328,35 @@ def _train(options: argparse.Namespace) -> None:
         raise ValueError(
             f"{options.out} is not empty; go on with its run with --resume, or choose another --out"
         )
-    run = _make_run(options)
+    run = _make_run(options, group)
     optimizer = make_optimizer(run.model, run.config)
+    saved: dict[str, Any] = {
+        "model": run.model,
+        "optimizer": optimizer,
+        "batches": run.batches,
+        "config": settings,
+    }
     first = 0
     if options.resume and any(checkpoints.glob("step-*")):
-        first = load_checkpoint(
-            checkpoints, model=run.model, optimizer=optimizer, batches=run.batches, config=settings
-        )
-        _say(f"going on after step {first}")
-    _write_whole(options.out / "settings.json", json.dumps(settings, indent=2) + "\n")
-    run.tokenizer.save(options.out / "tokenizer.json")
+        load = load_checkpoint if group is None else load_sharded
+        first = load(checkpoints, **saved)
+        run.say(f"going on after step {first}")
+    if run.is_first:
+        _write_whole(options.out / "settings.json", json.dumps(settings, indent=2) + "\n")
+        run.tokenizer.save(options.out / "tokenizer.json")
 
     def save(step: int) -> None:
-        save_checkpoint(
-            checkpoints,
-            step=step,
-            model=run.model,
-            optimizer=optimizer,
-            batches=run.batches,
-            config=settings,
-        )
-        gpt.save(run.model, options.out)
+        if group is None:
+            save_checkpoint(checkpoints, step=step, **saved)
+        else:
+            save_sharded(checkpoints, step=step, group=group, **saved)
+        model = _whole(run)
+        if run.is_first:
+            gpt.save(model, options.out)
 
-    steps = train(run.model, run.batches, run.config, optimizer=optimizer, first_step=first)
+    steps = train(
+        run.spread, run.batches, run.config, optimizer=optimizer, first_step=first, group=group
+    )
     _follow(run, options, steps, first, save)
 
 
@@ -324,35 +369,55 @@ def _follow(
 ) -> None:
     """Go through the steps, and tell, examine, sample and save along the way."""
     last, end = run.config.num_steps, _deadline(options.minutes)
-    log = run.out / "log.jsonl"
-    lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
-    _write_whole(log, "".join(f"{line}\n" for line in lines[:first]))
+    log = run.out / "log.jsonl" if run.is_first else Path(os.devnull)
+    if run.is_first:
+        lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
+        _write_whole(log, "".join(f"{line}\n" for line in lines[:first]))
     if not first:
-        _say(f"untrained: {_examine(run)}")
+        run.say(f"untrained: {_examine(run)}")
     with (
         log.open("a", encoding="utf-8") as file,
-        tqdm(total=last, initial=first, disable=None, unit="step") as bar,
+        tqdm(total=last, initial=first, disable=None if run.is_first else True, unit="step") as bar,
     ):
         for step in steps:
             record = {"step": step.number, "loss": step.loss, "norm": step.gradient_norm}
             file.write(json.dumps(record) + "\n")
             bar.update()
             bar.set_postfix(loss=f"{step.loss:.3f}")
-            over = step.number == last or time.monotonic() > end
+            over = step.number == last or _is_late(run, end)
             if over or step.number % options.report_every == 0:
-                _say(f"step {step.number:5} of {last}: loss {step.loss:.3f}; {_examine(run)}")
-                _say(f"  {_sample(run, options)}")
+                run.say(f"step {step.number:5} of {last}: loss {step.loss:.3f}; {_examine(run)}")
+                run.say(f"  {_sample(run, options)}")
             if over or step.number % options.save_every == 0:
                 file.flush()
                 save(step.number)
             if over:
                 break
     if first < last and step.number < last:
-        _say(f"stopped after {options.minutes:g} minutes; go on with --resume")
-    _say(f"let the model write with: python -m gptbook generate --model {run.out}")
+        run.say(f"stopped after {options.minutes:g} minutes; go on with --resume")
+    run.say(f"let the model write with: python -m gptbook generate --model {run.out}")
 
 
-def _make_run(options: argparse.Namespace) -> _Run:
+def _is_late(run: _Run, end: float) -> bool:
+    """Say whether the time is over; all processes stop at the same step."""
+    is_late = time.monotonic() > end
+    if run.group is None or end == math.inf:
+        return is_late
+    return bool(run.group.sum(float(is_late)))
+
+
+def _whole(run: _Run) -> GPT:
+    """Give the model itself, or in the first process of a group a whole copy of it."""
+    if run.group is None:
+        return run.model
+    state = whole_state(run.model)
+    copy = GPT(run.model.config)
+    if run.is_first:
+        copy.load_state_dict(state)
+    return copy
+
+
+def _make_run(options: argparse.Namespace, group: Processes | None) -> _Run:
     """Get the text, cut it into tokens, and build the model."""
     recipe = {
         field.name: getattr(options, field.name)
@@ -362,6 +427,12 @@ def _make_run(options: argparse.Namespace) -> _Run:
     if options.warmup_steps is None:
         recipe["warmup_steps"] = min(20, options.num_steps // 10)
     config = TrainingConfig(**recipe)
+    batch_size = options.batch_size if group is None else group.share_of(options.batch_size)
+    if options.parallel == "fsdp" and config.optimizer == "muon":
+        raise ValueError(
+            "muon turns whole matrices, of which each process holds a part with fsdp; "
+            "choose --optimizer adamw, or --parallel ddp"
+        )
     text = _read(options)
     tokenizer = _make_tokenizer(options, text)
     end = END_OF_TEXT if END_OF_TEXT in tokenizer.special_tokens else None
@@ -374,17 +445,25 @@ def _make_run(options: argparse.Namespace) -> _Run:
     kind = DocumentBatches if text.floor is not None else RandomBatches
     batches = kind(
         tokens,
-        batch_size=options.batch_size,
+        batch_size=batch_size,
         context_length=options.context_length,
         seed=options.seed,
+        rank=0 if group is None else group.rank,
+        world_size=1 if group is None else group.world_size,
     )
     torch.manual_seed(options.seed)
     model = GPT(_model_config(options, tokenizer.vocab_size)).to(options.device)
-    _say(
+    said = (
         f"{tokens.num_tokens:,} tokens to learn from; a model of {model.num_parameters():,} "
         f"parameters; {config.num_steps:,} steps"
     )
-    return _Run(options.out, text, tokenizer, batches, examination, model, config)
+    spread: nn.Module = model
+    if group is not None:
+        spread = spread_out(model, options.parallel, group)
+        said += f"; {group.world_size} processes"
+    run = _Run(options.out, text, tokenizer, batches, examination, model, spread, config, group)
+    run.say(said)
+    return run
 
 
 def _model_config(options: argparse.Namespace, vocab_size: int) -> GPTConfig:
@@ -476,8 +555,11 @@ def _sample(run: _Run, options: argparse.Namespace) -> str:
     """Let the model write a line."""
     prompt = _prompt(run.tokenizer, options.prompt)
     room = run.model.context_length - len(prompt)
+    model = _whole(run)
+    if not run.is_first:
+        return ""
     ids = stream(
-        run.model,
+        model,
         prompt,
         max_new_tokens=min(60, room),
         sampling=Sampling(),

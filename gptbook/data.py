@@ -862,7 +862,8 @@ class Batches(ABC):
     """Batches without end, in an order that the seed decides, that resume exactly.
 
     `state_dict()` says in plain numbers where it stands; batches made with the same settings
-    that `load_state_dict` it go on with the very batch that would have come next.
+    that `load_state_dict` it go on with the very batch that would have come next, be they shared
+    out among as many processes as then or among others.
 
     Args:
         tokens: The documents, in memory or in shards.
@@ -927,10 +928,9 @@ class Batches(ABC):
         """Collect what decides the order, apart from the position."""
         return {
             "kind": type(self).__name__,
-            "batch_size": self.batch_size,
+            "batch_size": self.batch_size * self.world_size,
             "context_length": self.context_length,
             "seed": self.seed,
-            "world_size": self.world_size,
             "num_documents": len(self.tokens),
             "num_tokens": self.tokens.num_tokens,
         }

@@ -499,6 +499,35 @@ class Step:
     """How long the step took, without what the caller did between steps."""
 
 
+@runtime_checkable
+class Group(Protocol):
+    """Several processes that take each step as one; `gptbook.distributed.Processes` is one."""
+
+    @property
+    def world_size(self) -> int:
+        """How many processes there are."""
+
+    def sum(self, number: float) -> float:
+        """Add up the numbers that all processes have, and give each the sum."""
+
+    def turn(self, model: nn.Module, *, last: bool) -> AbstractContextManager[Any]:
+        """Go forward and backward in it; the last time, gradients are averaged over processes."""
+
+
+class _Alone:
+    """A group of one process."""
+
+    world_size = 1
+
+    def sum(self, number: float) -> float:
+        """Return the number."""
+        return number
+
+    def turn(self, model: nn.Module, *, last: bool) -> AbstractContextManager[Any]:
+        """Exchange nothing."""
+        return nullcontext()
+
+
 class NonFiniteLossError(ArithmeticError):
     """The loss or its gradient is infinite or not a number; the step was not taken."""
 
@@ -510,6 +539,7 @@ def train(
     *,
     optimizer: Optimizer | None = None,
     first_step: int = 0,
+    group: Group | None = None,
 ) -> Iterator[Step]:
     """Train a model, one step each time the caller asks for the next.
 
@@ -524,6 +554,7 @@ def train(
         optimizer: What to step with; by default `make_optimizer(model, config)`. Make it yourself
             to save or restore its state.
         first_step: How many steps were taken before, when a run is resumed.
+        group: The processes that train this model together, each with batches of its own.
 
     Raises:
         ValueError: If `first_step` is not one of the steps, the batches end too early, or a step
@@ -547,7 +578,7 @@ def train(
         )
     if optimizer is None:
         optimizer = make_optimizer(model, config)
-    return _steps(model, iter(batches), config, optimizer, first_step)
+    return _steps(model, iter(batches), config, optimizer, first_step, group or _Alone())
 
 
 def _steps(
@@ -556,6 +587,7 @@ def _steps(
     config: TrainingConfig,
     optimizer: Optimizer,
     first_step: int,
+    group: Group,
 ) -> Iterator[Step]:
     """Take the steps, one at a time."""
     history: deque[float] = deque(maxlen=5)
@@ -565,13 +597,13 @@ def _steps(
         start = time.perf_counter()
         model.train()
         optimizer.zero_grad()
-        for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate_at(index)
+        for parameters in optimizer.param_groups:
+            parameters["lr"] = config.learning_rate_at(index)
         micro_batches = _draw(batches, config, index, device)
-        loss, tokens = accumulate(model, micro_batches, cast)
+        loss, tokens = accumulate(model, micro_batches, cast, group)
         norm = _clip(model, config.max_gradient_norm)
         if not (math.isfinite(loss) and math.isfinite(norm)):
-            raise _explain(model, micro_batches, cast, config, index, loss, norm, history)
+            raise _explain(model, micro_batches, cast, group, config, index, loss, norm, history)
         optimizer.step()
         history.append(loss)
         yield Step(
@@ -588,10 +620,12 @@ def accumulate(
     model: nn.Module,
     micro_batches: list[Batch],
     cast: AbstractContextManager[Any] | None = None,
+    group: Group | None = None,
 ) -> tuple[float, int]:
     """Add up the gradients of several batches to that of one batch made of all of them.
 
-    Each counts by its number of targets, so that a batch with much padding weighs less.
+    Each counts by its number of targets, so that a batch with much padding weighs less. In a group
+    the batches of all processes are added up, in one exchange after the last of them.
 
     Returns:
         The mean loss of all targets, in nats, and their number.
@@ -605,20 +639,29 @@ def accumulate(
     (2, torch.Size([3, 3]))
     """
     counts = [int((targets != IGNORED).sum()) for _, targets in micro_batches]
-    total = sum(counts)
+    together = group or _Alone()
+    total = round(together.sum(float(sum(counts))))
+    if group is not None and group.sum(float(counts.count(0))):
+        raise ValueError(
+            "a batch of one of the processes has no target, and all must take part in each step; "
+            f"give at least one position of every batch a target other than {IGNORED}"
+        )
     if not total:
         raise ValueError(
             f"no position of {len(micro_batches)} batches has a target: all are {IGNORED}; "
             "give at least one position the token that follows it"
         )
     loss = 0.0
-    for (token_ids, targets), count in zip(micro_batches, counts, strict=True):
-        if count:
+    for number, (token_ids, targets) in enumerate(micro_batches):
+        weight = counts[number] / total
+        if not weight and group is None:
+            continue
+        with together.turn(model, last=number == len(counts) - 1):
             with cast or nullcontext():
-                part = loss_of(model, token_ids, targets) * (count / total)
-            part.backward()
-            loss += part.item()
-    return loss, total
+                part = loss_of(model, token_ids, targets) * weight
+            (part * together.world_size).backward()
+        loss += part.item()
+    return together.sum(loss), total
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any]:
@@ -667,7 +710,9 @@ def _draw(
 def _clip(model: nn.Module, max_norm: float | None) -> float:
     """Shorten the gradient to at most `max_norm` and return how long it was."""
     limit = math.inf if max_norm is None else max_norm
-    return nn.utils.clip_grad_norm_(model.parameters(), limit).item()
+    norm = nn.utils.clip_grad_norm_(model.parameters(), limit)
+    whole = getattr(norm, "full_tensor", None)  # where each process holds a part of the parameters
+    return (norm if whole is None else whole()).item()
 
 
 # --- when the loss is not finite ----------------------------------------------------------------
@@ -677,6 +722,7 @@ def _explain(
     model: nn.Module,
     micro_batches: list[Batch],
     cast: AbstractContextManager[Any],
+    group: Group,
     config: TrainingConfig,
     index: int,
     loss: float,
@@ -686,7 +732,7 @@ def _explain(
     """Say what is not finite, since when, and where it began."""
     what = f"loss {loss}" if not math.isfinite(loss) else f"gradient norm {norm}"
     before = ", ".join(f"{value:.4g}" for value in history) or "none, it is the first step"
-    where = next(_where_it_begins(model, micro_batches, cast))
+    where = next(_where_it_begins(model, micro_batches, cast, group))
     return NonFiniteLossError(
         f"{what} in step {index + 1}, at learning rate {config.learning_rate_at(index):.3g}; the "
         f"losses before it: {before}; {where}. The step was not taken: look at this batch, lower "
@@ -695,7 +741,10 @@ def _explain(
 
 
 def _where_it_begins(
-    model: nn.Module, micro_batches: list[Batch], cast: AbstractContextManager[Any]
+    model: nn.Module,
+    micro_batches: list[Batch],
+    cast: AbstractContextManager[Any],
+    group: Group,
 ) -> Iterator[str]:
     """Run the batches again, listening, and say what first was not finite."""
     for name, parameter in model.named_parameters():
@@ -724,7 +773,7 @@ def _where_it_begins(
         if parameter.requires_grad
     ]
     model.zero_grad()
-    loss, _ = accumulate(model, micro_batches, cast)
+    loss, _ = accumulate(model, micro_batches, cast, group)
     for hook in hooks:
         hook.remove()
     for name in outputs:
@@ -799,21 +848,21 @@ def save_checkpoint(
         )
     partial = folder / f".partial-{uuid.uuid4().hex}"
     partial.mkdir(parents=True)
-    numbers, tensors = _optimizer_state(optimizer)
-    contents = {"model": _tensors_of(model), "optimizer": {**tensors, **_torch_generators()}}
+    numbers, tensors = optimizer_state(optimizer)
+    contents = {"model": tensors_of(model), "optimizer": {**tensors, **_torch_generators()}}
     state = {
         "format": _FORMAT,
         "step": step,
-        "config": _plain(config),
+        "config": plain(config),
         "optimizer": numbers,
         "random": random.getstate(),  # PyTorch's generators are among the tensors
         "batches": None if batches is None else batches.state_dict(),
         "sha256": {name: _write(partial, name, part) for name, part in contents.items()},
     }
-    _write_durably(partial / "state.json", json.dumps(state).encode())
+    write_durably(partial / "state.json", json.dumps(state).encode())
     partial.replace(final)
     _sync(folder)
-    _tidy(folder, keep)
+    tidy(folder, keep)
     return final
 
 
@@ -843,23 +892,23 @@ def load_checkpoint(
             not those of the checkpoint. The message lists what differs, and nothing is overwritten.
     """
     path = find_checkpoint(folder)
-    state = _read_state(path)
+    state = read_state(path)
     tensors = {name: _read(path, name, state) for name in ("model", "optimizer")}
     generators = {
         name: tensors["optimizer"].pop(name)
         for name in list(tensors["optimizer"])
         if name.startswith("random.")
     }
-    numbers, _ = _optimizer_state(optimizer)
-    current = _tensors_of(model)
-    differences = [
-        *_differences("config", state["config"], _plain(config)),
-        *_differences("model", _shapes(tensors["model"]), _shapes(current)),
-        *_differences("optimizer", _identity(state["optimizer"]), _identity(numbers)),
-        *_differences("state of batches", state["batches"] is not None, batches is not None),
+    numbers, _ = optimizer_state(optimizer)
+    current = tensors_of(model)
+    found = [
+        *differences("config", state["config"], plain(config)),
+        *differences("model", shapes_of(tensors["model"]), shapes_of(current)),
+        *differences("optimizer", identity_of(state["optimizer"]), identity_of(numbers)),
+        *differences("state of batches", state["batches"] is not None, batches is not None),
     ]
-    if differences:
-        raise ValueError(f"{path} is of another run: " + "; ".join(differences))
+    if found:
+        raise ValueError(f"{path} is of another run: " + "; ".join(found))
     if batches is not None:
         batches.load_state_dict(state["batches"])
     with torch.no_grad():
@@ -894,7 +943,7 @@ def _checkpoints(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("step-*") if (path / "state.json").exists())
 
 
-def _tidy(folder: Path, keep: int) -> None:
+def tidy(folder: Path, keep: int) -> None:
     """Remove checkpoints that are too old, and what killed runs left half written."""
     for path in [*_checkpoints(folder)[:-keep], *folder.glob(".partial-*")]:
         # Out of the way in one step first: a kill while removing must not leave half a checkpoint.
@@ -903,14 +952,14 @@ def _tidy(folder: Path, keep: int) -> None:
         shutil.rmtree(doomed)
 
 
-def _tensors_of(model: nn.Module) -> dict[str, Tensor]:
+def tensors_of(model: nn.Module) -> dict[str, Tensor]:
     """Name every parameter and saved buffer once, shared ones by their first name."""
     saved = model.state_dict().keys()
     named = [*model.named_parameters(), *model.named_buffers()]
     return {name: tensor.detach() for name, tensor in named if name in saved}
 
 
-def _optimizer_state(optimizer: Optimizer) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def optimizer_state(optimizer: Optimizer) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Part an optimizer's state into plain numbers and named tensors."""
     state = optimizer.state_dict()
     named = {
@@ -924,7 +973,7 @@ def _optimizer_state(optimizer: Optimizer) -> tuple[dict[str, Any], dict[str, Te
         "groups": state["param_groups"],
         "values": {name: value for name, value in named.items() if name not in tensors},
     }
-    return _plain(numbers), tensors
+    return plain(numbers), tensors
 
 
 def _joined(numbers: dict[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -940,7 +989,7 @@ def _joined(numbers: dict[str, Any], tensors: Mapping[str, Tensor]) -> dict[str,
     return {"state": state, "param_groups": groups}
 
 
-def _identity(numbers: dict[str, Any]) -> dict[str, Any]:
+def identity_of(numbers: dict[str, Any]) -> dict[str, Any]:
     """Keep of an optimizer what must agree, which is not how PyTorch happens to compute it."""
     kept = ("params", "weight_decay", "betas", "eps", "momentum", "matrices")
     groups = {
@@ -950,12 +999,12 @@ def _identity(numbers: dict[str, Any]) -> dict[str, Any]:
     return {"class": numbers["class"], **groups}
 
 
-def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, str]:
+def shapes_of(tensors: Mapping[str, Tensor]) -> dict[str, str]:
     """Describe tensors by their shapes and dtypes."""
     return {name: f"{x.dtype} of shape {tuple(x.shape)}" for name, x in tensors.items()}
 
 
-def _differences(what: str, saved: Any, current: Any) -> list[str]:
+def differences(what: str, saved: Any, current: Any) -> list[str]:
     """List in words how two settings differ."""
     if isinstance(saved, dict) and isinstance(current, dict):
         names = [*saved, *(name for name in current if name not in saved)]
@@ -967,12 +1016,12 @@ def _differences(what: str, saved: Any, current: Any) -> list[str]:
             difference
             for name in names
             if name in saved and name in current
-            for difference in _differences(f"{what} {name}", saved[name], current[name])
+            for difference in differences(f"{what} {name}", saved[name], current[name])
         ]
     return [] if saved == current else [f"{what} was {saved!r} there and is {current!r} here"]
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Turn a config into what JSON gives back."""
     if is_dataclass(value) and not isinstance(value, type):
         value = asdict(value)
@@ -1005,7 +1054,7 @@ def _write(folder: Path, name: str, tensors: Mapping[str, Tensor]) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _write_durably(path: Path, content: bytes) -> None:
+def write_durably(path: Path, content: bytes) -> None:
     """Write a file and wait until the disk has it."""
     with path.open("wb") as file:
         file.write(content)
@@ -1022,14 +1071,14 @@ def _sync(folder: Path) -> None:
         os.close(handle)
 
 
-def _read_state(path: Path) -> dict[str, Any]:
-    """Read the part of a checkpoint that is JSON."""
+def read_state(path: Path, format: str = _FORMAT) -> dict[str, Any]:
+    """Read the part of a checkpoint that is JSON, and see that it is of this format."""
     file = path / "state.json"
     try:
         state = json.loads(file.read_bytes())
-        names = {"format", "step", "config", "optimizer", "random", "batches", "sha256"}
-        if not isinstance(state, dict) or state.get("format") != _FORMAT or names - set(state):
-            raise ValueError(f"it is no {_FORMAT}")
+        names = {"format", "step", "config", "optimizer", "batches", "sha256"}
+        if not isinstance(state, dict) or state.get("format") != format or names - set(state):
+            raise ValueError(f"it is no {format}")
     except ValueError as error:
         raise ValueError(f"{file} is damaged ({error}); {_GO_BACK}") from error
     return state

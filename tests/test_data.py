@@ -933,15 +933,29 @@ def test_batches_from_shards_are_those_from_memory(kind, tmp_path):
 
 
 @KIND
-@pytest.mark.parametrize(
-    "change", [{"batch_size": 2}, {"context_length": 9}, {"seed": 1}, {"world_size": 2}]
-)
+@pytest.mark.parametrize("change", [{"batch_size": 2}, {"context_length": 9}, {"seed": 1}])
 def test_a_state_of_other_batches_is_refused_with_the_difference(kind, change):
     settings = {"batch_size": 4, "context_length": 8}
     state = kind(TEXT, **settings).state_dict()
     other = kind(TEXT, **(settings | change))
     with pytest.raises(ValueError, match=f"batches with {next(iter(change))}=.*make them as"):
         other.load_state_dict(state)
+
+
+@KIND
+def test_a_state_goes_on_among_more_processes_if_together_they_draw_as_much(kind):
+    one = kind(TEXT, batch_size=4, context_length=8)
+    next(one)
+    state = one.state_dict()
+    expected, _ = next(one)
+    parts = []
+    for rank in range(2):
+        half = kind(TEXT, batch_size=2, context_length=8, rank=rank, world_size=2)
+        half.load_state_dict(state)
+        parts.append(next(half)[0])
+    assert torch.equal(torch.cat(parts), expected)
+    with pytest.raises(ValueError, match="batches with batch_size=4, and these have batch_size=8"):
+        kind(TEXT, batch_size=4, context_length=8, world_size=2).load_state_dict(state)
 
 
 def test_a_state_of_another_kind_or_of_other_documents_is_refused():

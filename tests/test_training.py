@@ -860,7 +860,7 @@ def test_the_one_before_stands_until_the_new_one_does(tmp_path, monkeypatch):
     def fail(*_):
         raise OSError("the disk is full")
 
-    monkeypatch.setattr("gptbook.training._write_durably", fail)
+    monkeypatch.setattr("gptbook.training.write_durably", fail)
     with pytest.raises(OSError, match="disk is full"):
         save(tmp_path, taken=4, keep=1)
     assert find_checkpoint(tmp_path) == first
