@@ -8,8 +8,7 @@ from gptbook.exercises import Exercise, compare
 
 def needed_cases(share: float, margin: float) -> int:
     """Find how many cases make 1.96 standard errors of a share at most the margin."""
-    needed = 1.96**2 * share * (1 - share) / margin**2
-    return max(1, math.ceil(needed - 1e-9))
+    return max(1, math.ceil(1.96**2 * share * (1 - share) / margin**2))
 
 
 def rouge_l(words: list[str], right: list[str]) -> float:
@@ -48,9 +47,12 @@ def gap(first: list[bool], second: list[bool]) -> tuple[float, float]:
 
 
 def _needed_cases() -> list[tuple[Any, ...]]:
-    """A half, shares near the ends, margins that come out even, and some that need hardly any."""
+    """A half, shares near the ends, and margins so wide that hardly any cases are needed.
+
+    None comes out even, where the last digit of a division would decide.
+    """
     pairs = [(0.5, 0.05), (0.99, 0.01), (0.2, 0.1), (0.97, 0.005), (0.5, 2.0), (1.0, 0.1)]
-    return [*pairs, (0.5, 0.098), (0.5, 0.49), (0.2, 0.196), (0.1, 0.0588), (0.5, 0.196)]
+    return [*pairs, (0.5, 0.1), (0.5, 0.47), (0.2, 0.19), (0.1, 0.06), (0.5, 0.2)]
 
 
 def _judge_needed(expected: Any, got: Any, arguments: tuple[Any, ...]) -> str | None:
@@ -65,7 +67,7 @@ def _judge_needed(expected: Any, got: Any, arguments: tuple[Any, ...]) -> str | 
         return f"at least one case is needed ({difference})"
     if abs(got - expected) == 1:
         near = "too few" if got < expected else "one more than needed"
-        return f"that is {near}: round up, but not what comes out even ({difference})"
+        return f"that is {near}: round up to the next whole number ({difference})"
     if abs(got - share * (1 - share) / margin**2) <= 1:
         return f"1.96 standard errors are to fit into the margin, not one ({difference})"
     if abs(got - 1.96 * share * (1 - share) / margin**2) <= 1:
@@ -153,6 +155,10 @@ def _judge_facts(expected: Any, got: Any, arguments: tuple[Any, ...]) -> str | N
         and compare(tuple(sum(row) / len(shares) for row in zip(*shares, strict=True)), got) is None
     ):
         return f"this is the mean over summaries; count over all facts together ({difference})"
+    piles = (set().union(*claimed), set().union(*true))
+    num_both = len(piles[0] & piles[1])
+    if all(piles) and compare((num_both / len(piles[0]), num_both / len(piles[1])), got) is None:
+        return f"a fact counts in its own summary only, not in another ({difference})"
     if not any(claimed) and got[0] == 0:
         return f"who claims nothing has invented nothing: precision 1 ({difference})"
     if not any(true) and got[1] == 0:
@@ -186,9 +192,11 @@ def _judge_threshold(expected: Any, got: Any, arguments: tuple[Any, ...]) -> str
     held = [bad for row, bad in zip(suspicions, is_bad, strict=True) if row >= got]
     reached = sum(held) / len(held)
     if reached < precision - 1e-9:
+        together = "equal suspicions are held back together"
+        why = together if suspicions.count(got) > 1 else f"{got} itself is held back, too"
         return (
             f"from {got} on, {sum(held)} of {len(held)} held back are bad, which is too few; "
-            f"equal suspicions are held back together ({difference})"
+            f"{why} ({difference})"
         )
     return f"a lower threshold finds more and will do as well ({difference})"
 

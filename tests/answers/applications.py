@@ -9,7 +9,7 @@ from tests.answers import Answers
 
 def needed_by_trying(share, margin):
     num = 1
-    while 1.96 * math.sqrt(share * (1 - share) / num) > margin * (1 + 1e-12):
+    while 1.96 * math.sqrt(share * (1 - share) / num) > margin:
         num += 1
     return num
 
@@ -19,7 +19,7 @@ def needed_rounded_down(share, margin):
 
 
 def needed_one_more(share, margin):
-    return int(1.96**2 * share * (1 - share) / margin**2) + 1
+    return math.ceil(1.96**2 * share * (1 - share) / margin**2) + 1
 
 
 def needed_for_one_error(share, margin):
@@ -31,7 +31,7 @@ def needed_without_the_square(share, margin):
 
 
 def needed_for_a_half(share, margin):
-    return max(1, math.ceil(1.96**2 / 4 / margin**2 - 1e-9))
+    return max(1, math.ceil(1.96**2 / 4 / margin**2))
 
 
 def needed_as_a_fraction(share, margin):
@@ -39,7 +39,7 @@ def needed_as_a_fraction(share, margin):
 
 
 def needed_perhaps_none(share, margin):
-    return math.ceil(1.96**2 * share * (1 - share) / margin**2 - 1e-9)
+    return math.ceil(1.96**2 * share * (1 - share) / margin**2)
 
 
 def rouge_by_recursion(words, right):
