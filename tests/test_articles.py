@@ -15,7 +15,8 @@ from gptbook.articles import (
     load_claims,
     parse_claims,
 )
-from tests.notebooks import NAMES, calls
+from gptbook.model import PUBLISHED, count_parameters
+from tests.notebooks import NAMES, ROOT, calls
 
 CLAIMS = load_claims()
 CHAPTERS = {name[3:]: name for name in NAMES}
@@ -87,6 +88,22 @@ def test_the_ledger_holds_the_claims_of_the_first_chapters():
     counts = {chapter: len(chapter_claims(chapter).claims) for chapter in CHAPTERS}
     first = ("tokenizer", "attention", "multi_head_attention", "positional_encoding")
     assert sum(counts[chapter] for chapter in first) == 58
+
+
+def test_the_page_on_the_evolution_counts_as_the_package_does():
+    page = (ROOT / "book" / "evolution.md").read_text(encoding="utf-8")
+    for name, config in PUBLISHED.items():
+        assert f"| {count_parameters(config):,} counted" in page, name
+        shape = f"{config.num_layers} / {config.d_model:,} / {config.num_heads}"
+        assert f"| {shape} (" in page, name
+        assert re.search(rf"\| {config.context_length:,} \(", page), name
+
+
+def test_every_address_of_that_page_is_used_and_given():
+    page = (ROOT / "book" / "evolution.md").read_text(encoding="utf-8")
+    used, given = set(re.findall(r"\]\[(\w+)\]", page)), re.findall(r"^\[(\w+)\]: h", page, re.M)
+    assert used == set(given)
+    assert len(given) == len(set(given))
 
 
 def test_the_ledger_is_written_in_whole_sentences():

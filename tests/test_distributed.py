@@ -9,9 +9,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import torch
+import torch.distributed as dist
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from torch.distributed.tensor import DTensor
 
@@ -169,6 +171,20 @@ def test_gradients_are_exchanged_once_a_step_however_many_batches_it_has():
     gradients = 8 * GPT(ModernConfig(**SIZES)).num_parameters()
     for micro_batches in (1, 4):
         assert run_processes(bytes_sent, 2, micro_batches) == [3 * gradients] * 2
+
+
+def sums_of_shards(group, micro_batches):
+    """Count how often FSDP adds up gradients in three steps."""
+    config = TrainingConfig(num_steps=3, micro_batches=micro_batches, warmup_steps=0)
+    _, spread, optimizer, batches = make_run(group, "fsdp", config)
+    with patch.object(dist, "reduce_scatter_single", wraps=dist.reduce_scatter_single) as adding:
+        assert len([*train(spread, batches, config, optimizer=optimizer, group=group)]) == 3
+    return adding.call_count
+
+
+def test_fsdp_adds_up_gradients_once_a_step_too():
+    once, again = (run_processes(sums_of_shards, 2, number) for number in (1, 4))
+    assert once == again == [3 * (SIZES["num_layers"] + 1)] * 2  # each block, and what is around
 
 
 def rows_drawn(group):
