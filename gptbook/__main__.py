@@ -314,8 +314,9 @@ def _train(options: argparse.Namespace) -> None:
         return
     with join(device=options.device) as group:
         options.device = str(group.device)
-        if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)):
-            options.resume = True  # somebody died, and torchrun started all of them again
+        # Where somebody died, torchrun has started all processes again, and counts it there.
+        if group.sum(float(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))):
+            options.resume = True
         _train_with(options, group)
 
 
