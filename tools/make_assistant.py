@@ -614,7 +614,7 @@ reply(model, tokenizer, [[Message("user", "Tell a story.")]])
 
 ## How it was trained
 
-`make assistant` made it: {num_steps:,} steps of {processes} batches of at most
+`make assistant` makes it: {num_steps:,} steps of {processes} batches of at most
 {tokens_per_batch:,} tokens each, in {minutes} minutes on two cores, one thread each
 (torch {torch}).
 First, tokens that no story holds got vectors of their own, those of Chinese from
