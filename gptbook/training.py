@@ -641,7 +641,8 @@ def accumulate(
     counts = [int((targets != IGNORED).sum()) for _, targets in micro_batches]
     together = group or _Alone()
     total = round(together.sum(float(sum(counts))))
-    if group is not None and group.sum(float(counts.count(0))):
+    is_alone = isinstance(together, _Alone)
+    if not is_alone and together.sum(float(counts.count(0))):
         raise ValueError(
             "a batch of one of the processes has no target, and all must take part in each step; "
             f"give at least one position of every batch a target other than {IGNORED}"
@@ -654,7 +655,7 @@ def accumulate(
     loss = 0.0
     for number, (token_ids, targets) in enumerate(micro_batches):
         weight = counts[number] / total
-        if not weight and group is None:
+        if not weight and is_alone:
             continue
         with together.turn(model, last=number == len(counts) - 1):
             with cast or nullcontext():

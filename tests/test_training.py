@@ -8,6 +8,7 @@ import random
 import re
 import time
 from dataclasses import asdict
+from multiprocessing import forkserver
 from pathlib import Path
 
 import numpy as np
@@ -776,6 +777,7 @@ def processes():
     """Processes that start at once, because PyTorch is imported already."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.killed_run"])
+    forkserver._forkserver._stop()  # there is one, which others may have started with their modules
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(ROOT))  # some Pythons hand sys.path to the server too late
         yield context
