@@ -309,6 +309,8 @@ def save_sharded(
 
     It is as `gptbook.training.save_checkpoint` writes them: in a folder that appears whole or not
     at all, tensors in safetensors files and all else in JSON. Any number of processes can read it.
+    So it holds no random generators, of which each process has its own: with dropout, a run that
+    goes on drops other values than the unbroken one.
 
     Args:
         folder: Where the checkpoints of this run are; all processes see the same files there.
@@ -397,18 +399,8 @@ def load_sharded(
     held = training.tensors_of(model)
     saved = {name: shape for name, shape in state["tensors"].items() if _is_of(name, "model")}
     here = training.shapes_of({f"model.{name}": row for name, row in held.items()})
-    found = [
-        *training.differences("config", state["config"], training.plain(config)),
-        *training.differences("tensor", saved, here),
-        *training.differences(
-            "optimizer", training.identity_of(state["optimizer"]), _identity(optimizer)
-        ),
-        *training.differences(
-            "state of batches", state["batches"] is not None, batches is not None
-        ),
-    ]
-    if found:
-        raise ValueError(f"{path} is of another run: " + "; ".join(found))
+    numbers = _numbers_of(optimizer)
+    training.require_same_run(path, state, (saved, here), config, numbers, batches)
     if batches is not None:
         batches.load_state_dict(state["batches"])
     tensors = {f"model.{name}": row for name, row in held.items()}
@@ -451,11 +443,6 @@ def _empty_states(model: nn.Module, saved: Iterable[str]) -> dict[str, dict[str,
 def _is_of(name: str, kind: str) -> bool:
     """Say whether a tensor is the model's or the optimizer's."""
     return name.startswith(f"{kind}.")
-
-
-def _identity(optimizer: Optimizer) -> dict[str, Any]:
-    """Say what must agree of two optimizers."""
-    return training.identity_of(_numbers_of(optimizer))
 
 
 def _numbers_of(optimizer: Optimizer) -> dict[str, Any]:

@@ -902,14 +902,8 @@ def load_checkpoint(
     }
     numbers, _ = optimizer_state(optimizer)
     current = tensors_of(model)
-    found = [
-        *differences("config", state["config"], plain(config)),
-        *differences("model", shapes_of(tensors["model"]), shapes_of(current)),
-        *differences("optimizer", identity_of(state["optimizer"]), identity_of(numbers)),
-        *differences("state of batches", state["batches"] is not None, batches is not None),
-    ]
-    if found:
-        raise ValueError(f"{path} is of another run: " + "; ".join(found))
+    shapes = shapes_of(tensors["model"]), shapes_of(current)
+    require_same_run(path, state, shapes, config, numbers, batches)
     if batches is not None:
         batches.load_state_dict(state["batches"])
     with torch.no_grad():
@@ -920,6 +914,25 @@ def load_checkpoint(
     random.setstate((version, tuple(internal), gauss))
     _restore_generators(generators)
     return state["step"]
+
+
+def require_same_run(
+    path: Path,
+    state: dict[str, Any],
+    shapes: tuple[dict[str, str], dict[str, str]],
+    config: Any,
+    numbers: dict[str, Any],
+    batches: Resumable | None,
+) -> None:
+    """Refuse a checkpoint of another run, and list what differs from this one."""
+    found = [
+        *differences("config", state["config"], plain(config)),
+        *differences("model", *shapes),
+        *differences("optimizer", identity_of(state["optimizer"]), identity_of(numbers)),
+        *differences("state of batches", state["batches"] is not None, batches is not None),
+    ]
+    if found:
+        raise ValueError(f"{path} is of another run: " + "; ".join(found))
 
 
 def find_checkpoint(folder: str | Path) -> Path:
