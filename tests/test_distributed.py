@@ -288,6 +288,20 @@ def test_a_port_in_use_is_an_error_and_no_wait(monkeypatch):
         assert time.monotonic() - start < 20
 
 
+def test_who_starts_again_takes_no_address_of_the_dead(monkeypatch):
+    """torchrun keeps one store for all starts: what one start left must not be met by the next."""
+    kept = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    place = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}
+    place |= {"MASTER_PORT": str(kept.port), "TORCHELASTIC_USE_AGENT_STORE": "True"}
+    counts = []
+    for start in ("0", "1"):
+        for name, value in (place | {"TORCHELASTIC_RESTART_COUNT": start}).items():
+            monkeypatch.setenv(name, value)
+        with join(timeout=20.0):
+            counts.append(kept.num_keys())
+    assert counts[1] >= 2 * counts[0] - 1
+
+
 def test_a_strategy_that_there_is_not_is_refused():
     group = Processes(0, 1, torch.device("cpu"))
     with pytest.raises(ValueError, match="strategy must be one of ddp, fsdp, not zero"):
