@@ -1,8 +1,9 @@
 """Scaling: what a GPT costs, and what it gains from being larger.
 
 Chapter 11 checks the first half against counters: parameters, floating-point operations (FLOPs) and
-bytes follow from a config, without building anything. The second half is a law with five numbers,
-fitted to runs whose exact floor is known.
+bytes follow from a config, without building anything; days and kilowatt-hours follow from these and
+a card. The second half is a law with five numbers, fitted to runs whose exact floor is known
+(`gptbook.scaling_runs`).
 
 A FLOP is one addition or one multiplication of two numbers. A product of matrices of shapes (M, K)
 and (K, N) takes 2 * M * K * N of them; what is no product of matrices is left out, as is usual.
@@ -192,6 +193,77 @@ def _kept_per_token(config: GPTConfig, sizes: _Sizes) -> int:
         feed_forward = 2 * d_model + 2 + 3 * sizes.d_ff
         last = d_model if isinstance(config, GPT1Config) else 2 * d_model + 2
     return config.num_layers * (attention + feed_forward) + last
+
+
+# --- days and money -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Card:
+    """A graphics card: what it can do at most, hold, and draw from the plug."""
+
+    name: str
+    flops_per_second: float
+    """With matrices of 16 bits, sums of 32, and no zeros left out."""
+    memory: float
+    """In bytes."""
+    watts: float
+
+
+CARDS = {
+    "v100": Card("Tesla V100", 125e12, 32e9, 300.0),
+    "rtx4090": Card("GeForce RTX 4090", 165.2e12, 24e9, 450.0),
+    "h100": Card("H100 SXM", 989.4e12, 80e9, 700.0),
+}
+"""Cards by name: what GPT-3 was trained on, one for the home, and one of a data centre.
+
+Source: NVIDIA's papers on the architectures Volta, Ada and Hopper.
+"""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a training takes."""
+
+    days: float
+    kilowatt_hours: float
+    cards_to_hold: int
+    """How many cards it takes until parameters, gradients and optimizer fit into them."""
+
+
+def training_cost(
+    flops: float, states: float, card: Card, *, num_cards: int = 1, utilisation: float = 0.4
+) -> Cost:
+    """Say how long cards work on a training, what they draw, and how many hold the model.
+
+    Time is reckoned as if the model fitted, also where it does not.
+
+    Args:
+        flops: What the training takes in all; see `training_flops`.
+        states: Bytes of parameters, gradients and optimizer; see `training_bytes`.
+        card: One of `CARDS`, or your own.
+        num_cards: How many work on it, each as well as if it were alone.
+        utilisation: What part of its peak a card reaches, from 0 to 1.
+
+    Raises:
+        ValueError: If one of them is not positive, or `utilisation` is above 1.
+
+    >>> cost = training_cost(3.14e23, 16.0 * 174_604_259_328, CARDS["rtx4090"])
+    >>> f"{cost.days / 365.25:.0f} years, {cost.cards_to_hold} cards"
+    '151 years, 117 cards'
+    """
+    numbers = {"flops": flops, "states": states, "num_cards": num_cards, "utilisation": utilisation}
+    for name, number in numbers.items():
+        if not number > 0:
+            raise ValueError(f"{name}={number} came; pass a positive number")
+    if utilisation > 1:
+        raise ValueError(f"utilisation={utilisation} is more than a card can do; pass at most 1")
+    seconds = flops / (card.flops_per_second * utilisation * num_cards)
+    return Cost(
+        days=seconds / 86_400,
+        kilowatt_hours=seconds / 3_600 * num_cards * card.watts / 1_000,
+        cards_to_hold=math.ceil(states / card.memory),
+    )
 
 
 # --- the law ------------------------------------------------------------------------------------
