@@ -433,6 +433,36 @@ def plot_points(
     ax.set(xlabel=xlabel, ylabel=ylabel)
 
 
+def plot_law(
+    ax: Axes,
+    measured: dict[str, tuple[Sequence[float], Sequence[float]]],
+    law: dict[str, tuple[Sequence[float], Sequence[float]]],
+    *,
+    xlabel: str,
+    ylabel: str,
+) -> None:
+    """Draw what was measured as points, and what a law says as lines, on logarithmic axes.
+
+    Args:
+        ax: Where to draw.
+        measured: For each name the points, as places across and places up.
+        law: For each name the line; it has the color of the points of that name.
+        xlabel: What is across, with its unit.
+        ylabel: What is up, with its unit.
+    """
+    names = list(dict.fromkeys([*measured, *law]))
+    for number, name in enumerate(names):
+        color, marker = PALETTE[number % len(PALETTE)], MARKERS[number % len(MARKERS)]
+        if name in law:
+            label = None if name in measured else name
+            dashes = ("-", "--", ":", "-.")[number % 4]
+            ax.plot(*law[name], linestyle=dashes, color=color, linewidth=1.2, label=label)
+        if name in measured:
+            ax.plot(*measured[name], marker, color=color, markersize=5, label=name)
+    ax.set(xscale="log", yscale="log", xlabel=xlabel, ylabel=ylabel)
+    ax.legend()
+
+
 def plot_windows(ax: Axes, document_ids: Int[Tensor, "N T"]) -> None:
     """Draw packed windows, one bar each, cut where another document begins; padding stays white.
 

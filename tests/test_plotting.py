@@ -16,6 +16,7 @@ from gptbook.plotting import (
     plot_flow,
     plot_heads,
     plot_heatmap,
+    plot_law,
     plot_lines,
     plot_matrices,
     plot_points,
@@ -216,3 +217,17 @@ def test_every_point_stands_with_its_name_where_it_belongs(ax):
     assert [line.get_xydata().tolist() for line in ax.lines] == [[list(p)] for p in points.values()]
     assert len({(line.get_marker(), line.get_color()) for line in ax.lines}) == 2
     assert (ax.get_xlabel(), ax.get_ylabel()) == ("forgotten (nats)", "accuracy")
+
+
+def test_a_law_is_a_line_and_what_was_measured_are_points_of_its_color(ax):
+    measured = {"small": ([1.0, 10.0], [0.9, 0.5]), "large": ([1.0], [0.4])}
+    law = {"small": ([1.0, 10.0], [0.8, 0.6]), "theirs": ([1.0, 10.0], [0.3, 0.2])}
+    plot_law(ax, measured, law, xlabel="tokens", ylabel="nats")
+    of = {line.get_label(): line for line in ax.lines}
+    assert labels(ax.get_legend().get_texts()) == ["small", "large", "theirs"]
+    line, points = ax.lines[0], of["small"]
+    assert line.get_color() == points.get_color()
+    assert (line.get_linestyle(), points.get_linestyle()) == ("-", "None")
+    assert points.get_marker() != of["large"].get_marker()
+    assert of["theirs"].get_linestyle() != "-"
+    assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")

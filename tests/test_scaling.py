@@ -1,6 +1,8 @@
 """What a GPT costs, against PyTorch's own counters; and a law found again in runs that obey it."""
 
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -19,12 +21,15 @@ from gptbook.model import (
     count_parameters,
 )
 from gptbook.scaling import (
+    CARDS,
     STATES,
+    Card,
     ScalingLaw,
     bootstrap_laws,
     fit_law,
     forward_flops,
     training_bytes,
+    training_cost,
     training_flops,
 )
 from gptbook.training import TrainingConfig, make_optimizer
@@ -137,6 +142,73 @@ def test_what_cannot_be_counted_is_refused():
         training_bytes(config, batch_size=0, num_tokens=9)
     with pytest.raises(ValueError, match="optimizer='sgd' is unknown; choose one of adamw"):
         training_bytes(config, batch_size=1, num_tokens=9, optimizer="sgd")
+
+
+PEAK = """
+import resource, sys, torch
+from gptbook.model import GPT, GPT2Config
+torch.set_num_threads(1)
+config = GPT2Config(vocab_size=500, context_length=256, d_model=256, num_heads=4, num_layers=6)
+model, ids = GPT(config), torch.randint(500, (32, 256))
+model.loss(ids[:1, :8], ids[:1, :8]).backward()  # what is loaded only once
+model.zero_grad()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+model.loss(ids, ids).backward()
+print(1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux gives the peak in KiB")
+def test_the_peak_of_a_step_is_what_the_system_sees():
+    done = subprocess.run([sys.executable, "-c", PEAK], capture_output=True, text=True, check=True)
+    config = GPT2Config(vocab_size=500, context_length=256, d_model=256, num_heads=4, num_layers=6)
+    held = training_bytes(config, batch_size=32, num_tokens=256)
+    counted = held["activations"] + held["gradients"]
+    assert 0.95 < int(done.stdout) / counted < 1.25  # above it are what single operations need
+
+
+# --- days and money -----------------------------------------------------------------------------
+
+
+@given(
+    st.floats(1e12, 1e26),
+    st.floats(1.0, 1e13),
+    st.sampled_from(sorted(CARDS)),
+    st.integers(1, 10_000),
+    st.floats(0.01, 1.0),
+)
+def test_cards_do_in_their_time_what_a_training_takes(flops, states, name, num_cards, utilisation):
+    card = CARDS[name]
+    cost = training_cost(flops, states, card, num_cards=num_cards, utilisation=utilisation)
+    done = cost.days * 86_400 * card.flops_per_second * utilisation * num_cards
+    assert math.isclose(done, flops)
+    assert math.isclose(cost.kilowatt_hours, cost.days * 24 * num_cards * card.watts / 1_000)
+    assert (cost.cards_to_hold - 1) * card.memory < states <= cost.cards_to_hold * card.memory
+
+
+def test_gpt3_takes_as_many_card_years_as_its_compute_says():
+    """Patterson et al. (2021), table 4: 14.8 days on 10,000 V100 at 24.6 TFLOP/s each."""
+    cost = training_cost(
+        3.14e23, 1.0, CARDS["v100"], num_cards=10_000, utilisation=24.6e12 / 125e12
+    )
+    assert math.isclose(cost.days, 14.8, rel_tol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"flops": 0.0}, r"flops=0\.0 came; pass a positive number"),
+        ({"states": -1.0}, r"states=-1\.0 came"),
+        ({"num_cards": 0}, "num_cards=0 came"),
+        ({"utilisation": 0.0}, r"utilisation=0\.0 came"),
+        ({"utilisation": math.nan}, "utilisation=nan came"),
+        ({"utilisation": 1.2}, r"utilisation=1\.2 is more than a card can do; pass at most 1"),
+    ],
+)
+def test_a_training_that_takes_nothing_is_refused(wrong, message):
+    card = Card("a card", 1e12, 1e9, 100.0)
+    with pytest.raises(ValueError, match=message):
+        training_cost(**{"flops": 1e15, "states": 1e9, "card": card, **wrong})
 
 
 # --- the law ------------------------------------------------------------------------------------

@@ -122,6 +122,11 @@ def assistant() -> int:
     return run(["tools.make_assistant"])
 
 
+def scaling() -> int:
+    """Train the models of the scaling law anew: under an hour on two cores."""
+    return run(["tools.make_scaling"])
+
+
 def clean() -> int:
     """Remove what was built; the virtual environment stays."""
     shutil.rmtree(ROOT / "_build", ignore_errors=True)
@@ -136,6 +141,7 @@ COMMANDS = {
     "lab": (lab, "open the notebooks in JupyterLab"),
     "model": (model, "train the models of the book (under 40 minutes on two cores)"),
     "assistant": (assistant, "fine-tune the assistant of the book (about an hour on two cores)"),
+    "scaling": (scaling, "train the models of the scaling law (under an hour on two cores)"),
     "bench": (bench, "measure speed (on a quiet machine)"),
     "clean": (clean, "remove what was built"),
 }

@@ -56,6 +56,18 @@ def compare(expected: Any, got: Any, arguments: tuple[Any, ...] = ()) -> str | N
     return f"{_show(expected)} was expected, but {_show(got)} came"
 
 
+def explain(difference: str, got: Any, mistakes: Iterable[tuple[Any, str]]) -> str:
+    """Add to a difference what the mistakes are called that lead to this very answer.
+
+    >>> explain("6 was expected, but 5 came", 5, [(5, "the product is wanted, not the sum")])
+    'the product is wanted, not the sum (6 was expected, but 5 came)'
+    """
+    found = list(dict.fromkeys(advice for wrong, advice in mistakes if compare(wrong, got) is None))
+    if not found:
+        return difference
+    return f"{'perhaps ' if len(found) > 1 else ''}{', or '.join(found)} ({difference})"
+
+
 @dataclass(frozen=True)
 class Exercise:
     """A reference solution, the inputs to try it on, and how to judge an answer.

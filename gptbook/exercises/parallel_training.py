@@ -4,13 +4,13 @@ Shapes: N processes. Their number is `world_size` in code, as in `torch.distribu
 """
 
 import math
-from collections.abc import Iterable, Set
+from collections.abc import Set
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from gptbook.exercises import Exercise, compare
+from gptbook.exercises import Exercise, compare, explain
 
 
 def share_of_rows(num_rows: int, rank: int, world_size: int) -> tuple[int, int]:
@@ -102,14 +102,6 @@ def _judge_share(expected: Any, got: Any, arguments: tuple[Any, ...]) -> str | N
     )
 
 
-def _explain(difference: str, got: Any, mistakes: Iterable[tuple[Any, str]]) -> str:
-    """Add what the mistakes are called that lead to this very answer."""
-    found = list(dict.fromkeys(advice for wrong, advice in mistakes if compare(wrong, got) is None))
-    if not found:
-        return difference
-    return f"{'perhaps ' if len(found) > 1 else ''}{', or '.join(found)} ({difference})"
-
-
 def _gradient_cases() -> list[tuple[Any, ...]]:
     """Unequal counts, equal ones, none with and without nan, a matrix, and one process alone."""
     first, second, third = (torch.tensor(row) for row in ([1.0, -2.0], [5.0, 4.0], [-3.0, 7.0]))
@@ -155,7 +147,7 @@ def _judge_gradient(expected: Any, got: Any, arguments: tuple[Any, ...]) -> str 
         (expected * num, f"this is {num} times too long, once for each process"),
         (expected / num, "it is divided once too often, by the number of processes"),
     )
-    return _explain(difference, got, mistakes)
+    return explain(difference, got, mistakes)
 
 
 def _ring_cases() -> list[tuple[Any, ...]]:
@@ -226,7 +218,7 @@ def _judge_ring(expected: Any, got: Any, arguments: tuple[Any, ...]) -> str | No
         (_first_numbers_only(chunks), "send on the sum so far, not the number of the beginning"),
         (_one_after_another(chunks), "in each step all processes send, before the next step"),
     )
-    if (explained := _explain(difference, got, mistakes)) != difference:
+    if (explained := explain(difference, got, mistakes)) != difference:
         return explained
     if compare([num] * num, [len(row) if isinstance(row, list | tuple) else 0 for row in got]):
         return difference
@@ -274,7 +266,7 @@ def _judge_bubble(expected: Any, got: Any, arguments: tuple[Any, ...]) -> str | 
         ),
         ((batches - 1) / time, "the stages come first, then the micro-batches"),
     )
-    return _explain(difference, got, mistakes)
+    return explain(difference, got, mistakes)
 
 
 def _held_cases() -> list[tuple[Any, ...]]:
@@ -331,7 +323,7 @@ def _judge_held(expected: Any, got: Any, arguments: tuple[Any, ...]) -> str | No
         ),
         (4 * (weights + slopes + two_means), "each of the two means is split by itself"),
     )
-    return _explain(difference, got, mistakes)
+    return explain(difference, got, mistakes)
 
 
 EXERCISES = {
