@@ -109,16 +109,29 @@ def test_installing_happens_once_until_what_is_asked_for_changes(tmp_path, monke
 def test_one_failing_step_fails_the_whole_test_but_hides_no_other(monkeypatch, capsys):
     ran = []
 
-    def pretend(module, **_):
+    def pretend(module, output=None, **_):
         ran.append(module[0])
+        if output is not None:
+            output.write("841 cells\n")
         return 1 if module == dev.TYPES else 0
 
     monkeypatch.setattr(dev, "run", pretend)
     assert dev.test() == 1
     assert len(ran) == 7
     shown = capsys.readouterr().out
+    assert "== notebooks ==\n841 cells\n" in shown
     assert "steps: 6 passed, 1 failed" in shown
     assert [line.split()[-1] for line in shown.splitlines() if "FAILED" in line] == ["types"]
+
+
+def test_what_a_step_prints_goes_where_it_is_sent(tmp_path):
+    with (tmp_path / "kept.txt").open("w+", encoding="utf-8") as kept:
+        assert dev.run(["json.tool", "--help"], kept) == 0
+        assert dev.run(["json.tool", "no such file"], kept) != 0
+        kept.seek(0)
+        shown = kept.read()
+    assert "usage" in shown
+    assert "no such file" in shown
 
 
 def test_a_failed_install_is_tried_again(tmp_path, monkeypatch):

@@ -13,10 +13,13 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import venv
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import IO
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
@@ -52,12 +55,15 @@ def install() -> None:
     stamp.write_text(digest.hexdigest())
 
 
-def run(module: list[str], **environment: str) -> int:
+def run(module: list[str], output: IO[str] | None = None, **environment: str) -> int:
     """Run one of the environment's modules from the root; return its exit status."""
     settings = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONUTF8": "1", **environment}
     path = os.pathsep.join([str(BIN), settings.get("PATH", "")])
     command = [str(PYTHON), "-m", *module]
-    return subprocess.run(command, cwd=ROOT, env={**settings, "PATH": path}).returncode
+    done = subprocess.run(
+        command, cwd=ROOT, env={**settings, "PATH": path}, stdout=output, stderr=output
+    )
+    return done.returncode
 
 
 def book(*options: str) -> int:
@@ -68,28 +74,49 @@ def book(*options: str) -> int:
     return status
 
 
+Step = tuple[str, Callable[[], int]]
+Outcome = tuple[str, bool, float]  # which step, whether it failed, seconds
+
+
 def test() -> int:
-    """Run everything that must pass, to the end; then say what took how long and what failed."""
-    steps: list[tuple[str, Callable[[], int]]] = [
+    """Run everything that must pass, to the end; then say what took how long and what failed.
+
+    The notebooks take one processor, and everything else takes another. What the notebooks print is
+    kept until the other lane is through, so that it stands in one piece.
+    """
+    others: list[Step] = [
         ("lint", lambda: run(LINT)),
         ("format", lambda: run(FORMAT)),
         ("types", lambda: run(TYPES)),
         ("unit tests and doctests", lambda: run(UNIT)),
-        ("notebooks", lambda: run(NOTEBOOKS)),
         ("book", lambda: book("--all")),
         ("browser", lambda: run(BROWSER)),
     ]
-    lines, num_failed = [], 0
-    for name, step in steps:
-        print(f"\n== {name} ==", flush=True)
-        start = time.perf_counter()
-        failed = step() != 0
-        num_failed += failed
-        seconds = time.perf_counter() - start
-        lines.append(f"{'FAILED' if failed else 'passed'}  {seconds:6.1f} s  {name}")
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as kept, ThreadPoolExecutor(1) as lane:
+        waiting = lane.submit(take, ("notebooks", lambda: run(NOTEBOOKS, kept)))
+        outcomes = []
+        for step in others:
+            print(f"\n== {step[0]} ==", flush=True)
+            outcomes.append(take(step))
+        outcomes.append(waiting.result())
+        kept.seek(0)
+        print(f"\n== notebooks ==\n{kept.read()}", flush=True)
+    lines = [
+        f"{'FAILED' if failed else 'passed'}  {seconds:6.1f} s  {name}"
+        for name, failed, seconds in outcomes
+    ]
+    num_failed = sum(failed for _, failed, _ in outcomes)
     print("\n" + "\n".join(lines))
-    print(f"steps: {len(steps) - num_failed} passed, {num_failed} failed")
+    print(f"steps: {len(outcomes) - num_failed} passed, {num_failed} failed")
     return 1 if num_failed else 0
+
+
+def take(step: Step) -> Outcome:
+    """Take one step, and its time."""
+    name, go = step
+    start = time.perf_counter()
+    failed = go() != 0
+    return name, failed, time.perf_counter() - start
 
 
 def notebooks() -> int:
