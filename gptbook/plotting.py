@@ -15,6 +15,7 @@ from itertools import pairwise
 import matplotlib.pyplot as plt
 from jaxtyping import Float, Int
 from matplotlib.axes import Axes
+from matplotlib.ticker import NullFormatter
 from torch import Tensor
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -460,6 +461,8 @@ def plot_law(
         if name in measured:
             ax.plot(*measured[name], marker, color=color, markersize=5, label=name)
     ax.set(xscale="log", yscale="log", xlabel=xlabel, ylabel=ylabel)
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_minor_formatter(NullFormatter())  # else their labels run into one another
     ax.legend()
 
 

@@ -372,6 +372,9 @@ def bootstrap_laws(
     return _fit(torch.stack(drawn), floor)
 
 
+_STEEPEST = 5.0  # drawn runs may leave an exponent open; no law that was ever found is as steep
+
+
 def _num_numbers(floor: float | None) -> int:
     """Say how many numbers are fitted."""
     return 5 if floor is None else 4
@@ -446,6 +449,7 @@ def _descend(x: Tensor, logs: Tensor, floor: float | None) -> tuple[Tensor, Tens
         )
         step = torch.linalg.solve(square + damping, slopes.mT @ (weights * misses[..., None]))
         trial = x - step[..., 0]
+        trial[:, [1, 3]] = trial[:, [1, 3]].clamp(0.0, _STEEPEST)
         there = look(trial)
         better = there[2] < lost
         x = torch.where(better[:, None], trial, x)

@@ -5,7 +5,7 @@ import pytest
 from gptbook.scaling import training_flops
 from gptbook.scaling_runs import TOKENS_PER_STORY, Run, read_runs, small_config
 from tools import make_scaling
-from tools.make_scaling import BUDGET, MIDDLE, UNIQUE, affordable, make, plan
+from tools.make_scaling import AMOUNTS, BUDGETS, MIDDLE, UNIQUE, affordable, make, plan
 
 
 def test_the_grid_has_at_least_twelve_runs_over_sizes_and_tokens():
@@ -17,10 +17,14 @@ def test_the_grid_has_at_least_twelve_runs_over_sizes_and_tokens():
 
 @pytest.mark.parametrize("purpose", ["width", "depth"])
 def test_runs_that_are_compared_cost_the_same(purpose):
+    found = []
     for _, d_model, num_layers, tokens, _ in (row for row in plan() if row[0] == purpose):
-        config = small_config(d_model, num_layers)
-        assert abs(training_flops(config, tokens, length=TOKENS_PER_STORY) / BUDGET - 1) < 1e-4
-    assert abs(affordable(*MIDDLE) - make_scaling.AMOUNTS[1]) <= 1
+        flops = training_flops(small_config(d_model, num_layers), tokens, length=TOKENS_PER_STORY)
+        found.append(min(abs(flops / budget - 1) for budget in BUDGETS))
+    assert max(found) < 1e-4
+    for budget, tokens in zip(BUDGETS, AMOUNTS[1:3], strict=True):
+        assert affordable(*MIDDLE, budget) == tokens
+        assert ("grid", *MIDDLE, tokens, tokens) in plan()
 
 
 def test_every_amount_that_is_read_again_is_read_as_new_text_too():

@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -26,16 +27,19 @@ SHAPES = ((16, 2), (32, 3), (64, 4), (96, 4))  # width, blocks
 AMOUNTS = (200_000, 600_000, 2_000_000, 6_000_000)  # tokens
 MOST_FOR_WIDEST = 2_000_000  # more would take a quarter of an hour for this one run
 MIDDLE = (64, 4)
-BUDGET = training_flops(small_config(*MIDDLE), AMOUNTS[1], length=TOKENS_PER_STORY)
+BUDGETS = tuple(
+    training_flops(small_config(*MIDDLE), tokens, length=TOKENS_PER_STORY)
+    for tokens in AMOUNTS[1:3]
+)
 WIDTHS = ((16, 2), (24, 2), (32, 3), (48, 3), (96, 4), (128, 5))  # beside MIDDLE, in the grid
 DEPTHS = (1, 2, 8)  # beside MIDDLE
 UNIQUE, REPEATS = 100_000, (1, 2, 4, 8, 16)
 
 
-def affordable(d_model: int, num_layers: int) -> int:
-    """Say how many tokens a model can read for what the middle run of the grid costs."""
-    per_token = training_flops(small_config(d_model, num_layers), 10**6, length=TOKENS_PER_STORY)
-    return round(BUDGET / (per_token / 10**6))
+def affordable(d_model: int, num_layers: int, budget: int) -> int:
+    """Say how many tokens a model can read for so many FLOPs."""
+    million = training_flops(small_config(d_model, num_layers), 10**6, length=TOKENS_PER_STORY)
+    return round(budget / million * 10**6)
 
 
 def plan() -> list[Plan]:
@@ -46,10 +50,10 @@ def plan() -> list[Plan]:
             if shape != SHAPES[-1] or tokens <= MOST_FOR_WIDEST:
                 rows.append(("grid", *shape, tokens, tokens))
     for d_model, num_layers in WIDTHS:
-        tokens = affordable(d_model, num_layers)
+        tokens = affordable(d_model, num_layers, BUDGETS[0])
         rows.append(("width", d_model, num_layers, tokens, tokens))
-    for num_layers in DEPTHS:
-        tokens = affordable(MIDDLE[0], num_layers)
+    for num_layers, budget in product(DEPTHS, BUDGETS):
+        tokens = affordable(MIDDLE[0], num_layers, budget)
         rows.append(("depth", MIDDLE[0], num_layers, tokens, tokens))
     for times in REPEATS:
         rows.append(("repeats", *MIDDLE, times * UNIQUE, times * UNIQUE))
