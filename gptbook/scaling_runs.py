@@ -18,7 +18,6 @@ from typing import Any
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
-from tqdm.auto import tqdm
 
 from gptbook.evaluation import IGNORED
 from gptbook.finetuning import nats_above_floor
@@ -112,6 +111,8 @@ def run(
     Raises:
         ValueError: If there are fewer tokens than in a batch, or more new ones than are read.
     """
+    from tqdm.auto import tqdm  # what it imports depends on where it runs: a notebook or not
+
     unique_tokens = tokens if unique_tokens is None else unique_tokens
     per_batch = STORIES_PER_BATCH * TOKENS_PER_STORY
     num_steps, num_unique = round(tokens / per_batch), round(unique_tokens / per_batch)
