@@ -215,7 +215,7 @@ CARDS = {
     "rtx4090": Card("GeForce RTX 4090", 165.2e12, 24e9, 450.0),
     "h100": Card("H100 SXM", 989.4e12, 80e9, 700.0),
 }
-"""Cards by name: what GPT-3 was trained on, one for the home, and one of a data centre.
+"""Cards by their names, what GPT-3 was trained on, one for the home, and one of a data centre.
 
 Source: NVIDIA's papers on the architectures Volta, Ada and Hopper.
 """

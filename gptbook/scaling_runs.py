@@ -38,7 +38,7 @@ class Run:
     """One row of the table: a model, what it read, and what it pays."""
 
     purpose: str
-    """Which question it was made for: grid, width, depth or repeats."""
+    """Which question it was made for, one of grid, width, depth and repeats."""
     d_model: int
     """Width."""
     num_layers: int
