@@ -236,6 +236,17 @@ def test_one_run_that_went_wrong_does_not_bend_the_law():
     assert abs(found.beta - LAW.beta) < 0.02
 
 
+def test_an_exponent_that_the_runs_leave_open_stays_finite():
+    """One small model among large ones: what it pays can be explained by any steep law."""
+    n = [1e4, 1e6, 1e6, 1e6, 1e6]
+    d = [1e6, 1e5, 3e5, 1e6, 3e6]
+    losses = [2.0] + [50.0 / tokens**0.4 for tokens in d[1:]]
+    law = fit_law(n, d, losses, floor=0.0)
+    assert 1.0 < law.alpha <= 5.0
+    assert math.isclose(law.loss(n[0], d[0]), 2.0, rel_tol=0.01)
+    assert math.isclose(law.beta, 0.4, rel_tol=0.01)
+
+
 def test_laws_of_drawn_runs_agree_as_far_as_the_runs_do():
     noise = torch.Generator().manual_seed(0)
     losses = [loss * (1 + 0.01 * torch.randn(1, generator=noise).item()) for loss in COLUMNS[2]]
