@@ -324,7 +324,8 @@ def fit_law(
     """Fit the law to runs, so that the logarithms of the losses are matched.
 
     A run that is far off counts by how far it is off, not by the square (Huber's loss), and the
-    search begins from several places, because the valley is long and curved.
+    search begins from several places, because the valley is long and curved. Exponents are sought
+    from 0 to 5.
 
     Args:
         parameters: How many each run's model had.

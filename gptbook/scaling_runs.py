@@ -91,6 +91,18 @@ def story_batches(tokenizer: Tokenizer) -> Iterator[Batch]:
         yield token_ids, targets
 
 
+def above_floor(model: GPT) -> tuple[float, float]:
+    """Say what a held-out token costs a model above the floor, in nats, and the standard error.
+
+    The stories are the same for every model, and none that a run reads is among them.
+    """
+    tokenizer = small_tokenizer()
+    stories = list(World().stories(NUM_HELD_OUT, _HELD_OUT_SEED))
+    above = nats_above_floor(model, tokenizer, stories)  # (NUM_HELD_OUT,)
+    length = sum(len(tokenizer.encode_ordinary(story.text)) + 1 for story in stories) / len(stories)
+    return above.mean().item() / length, above.std().item() / len(stories) ** 0.5 / length
+
+
 def run(
     purpose: str, d_model: int, num_layers: int, tokens: int, unique_tokens: int | None = None
 ) -> Run:
@@ -137,9 +149,7 @@ def run(
     )
     steps = tqdm(train(model, batches, recipe), total=num_steps, desc=f"{d_model} x {num_layers}")
     read = [step.tokens for step in steps]
-    stories = list(World().stories(NUM_HELD_OUT, _HELD_OUT_SEED))
-    above = nats_above_floor(model, tokenizer, stories)  # (NUM_HELD_OUT,)
-    length = sum(len(tokenizer.encode_ordinary(story.text)) + 1 for story in stories) / len(stories)
+    paid, error = above_floor(model)
     return Run(
         purpose,
         d_model,
@@ -148,8 +158,8 @@ def run(
         sum(read),
         sum(read[:num_unique]),
         training_flops(config, sum(read), length=TOKENS_PER_STORY),
-        round(above.mean().item() / length, 6),
-        round(above.std().item() / len(stories) ** 0.5 / length, 6),
+        round(paid, 6),
+        round(error, 6),
     )
 
 

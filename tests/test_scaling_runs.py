@@ -1,17 +1,19 @@
 """The runs of the scaling law: what each one is, and that the table that ships is of this kind."""
 
 import itertools
+import math
 
 import pytest
 import torch
 
 from gptbook.evaluation import IGNORED
-from gptbook.model import count_parameters
+from gptbook.model import GPT, count_parameters
 from gptbook.scaling import training_flops
 from gptbook.scaling_runs import (
     STORIES_PER_BATCH,
     TOKENS_PER_STORY,
     Run,
+    above_floor,
     read_runs,
     run,
     small_config,
@@ -56,6 +58,19 @@ def test_a_run_says_what_it_was(short_run):
     assert short_run.flops == flops
     assert 1.0 < short_run.above_floor < 7.0  # five batches teach little
     assert 0.0 < short_run.error < 0.2
+
+
+def test_a_model_that_knows_nothing_pays_for_all_tokens_alike():
+    """Of equal scores, each token costs the logarithm of their number, and the floor is known."""
+    model = GPT(small_config(16, 1))
+    torch.nn.init.zeros_(model.head.weight)
+    tokenizer, world = small_tokenizer(), World()
+    stories = list(world.stories(400, 2_000_000))
+    num = sum(len(tokenizer.encode_ordinary(story.text)) + 1 for story in stories)
+    floor = -sum(story.log_probability for story in stories) / num
+    paid, error = above_floor(model)
+    assert abs(paid - (math.log(1_024) - floor)) < 1e-4
+    assert 0.01 < error < 0.2
 
 
 def test_the_same_run_ends_the_same(short_run):
