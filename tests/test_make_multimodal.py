@@ -151,6 +151,11 @@ def test_what_is_made_is_stored_with_a_card_that_says_what_it_can(tmp_path, caps
     for part in ("gpt.blocks.4.attention.output", "encoder.embed", "projection"):
         before, after = (row.get_submodule(part).weight for row in (start, model))
         assert not torch.allclose(before, after, atol=2e-3)  # all of it learned
+    again = tool.begin(SHORT.seed)
+    for recipe in recipes:
+        tool.teach(*again, recipe)
+    for name, row in again[0].state_dict().items():
+        assert torch.equal(row.half(), model.state_dict()[name].half()), name
 
 
 def test_a_card_sets_every_share_where_it_belongs():

@@ -192,6 +192,18 @@ def test_a_form_is_painted_in_its_color_where_it_is_and_nowhere_else(form, color
     assert (canvas <= 1).all()
 
 
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(("x", "y", "radius"), [(30, 14, 6), (3, 60, 8), (32, 20, 80), (90, 5, 9)])
+def test_a_form_reaches_to_the_last_pixel_that_its_edge_touches(form, x, y, radius):
+    """Also one that lies in part, or as a whole, outside of the picture."""
+    middles = torch.arange(SIZE) + 0.5
+    away = FORMS[form]((middles[None] - x) / radius, (middles[:, None] - y) / radius) * radius
+    canvas = torch.ones(3, SIZE, SIZE)
+    paint(canvas, form, (0.0, 0.0, 0.0), float(x), float(y), float(radius))
+    clear = (away - 1.5).abs() > 1e-3  # elsewhere rounding decides
+    assert torch.equal((canvas[0] < 1)[clear], (away < 1.5)[clear])
+
+
 def test_no_two_forms_cover_the_same_pixels():
     covers = []
     for form in FORMS:
@@ -432,6 +444,20 @@ def test_generation_with_caches_says_what_reading_all_again_would(config):
         for _ in range(6):
             text.append(int(model(picture[None], torch.tensor([text]))[0, -1].argmax()))
         assert text == prompt + new
+
+
+@both
+@torch.no_grad()
+def test_a_text_that_is_taken_back_leaves_the_picture_in_the_cache(config):
+    model = a_model(config)
+    x, text = some_pictures(), some_text(length=6)
+    viewing = model.viewing(x)
+    caches = viewing.new_caches(2, 10)
+    viewing(text.flip(1), caches)
+    assert [len(cache) for cache in caches] == [6, 6]
+    for cache in caches:
+        cache.truncate(0)
+    torch.testing.assert_close(viewing(text, caches), model(x, text))
 
 
 def test_rows_keep_their_pictures_when_others_are_at_their_end():

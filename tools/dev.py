@@ -149,6 +149,11 @@ def assistant() -> int:
     return run(["tools.make_assistant"])
 
 
+def eyes() -> int:
+    """Teach the model of the book to see pictures anew: about half an hour on one core."""
+    return run(["tools.make_multimodal"])
+
+
 def scaling() -> int:
     """Train the models of the scaling law anew: under an hour on two cores."""
     return run(["tools.make_scaling"])
@@ -168,6 +173,7 @@ COMMANDS = {
     "lab": (lab, "open the notebooks in JupyterLab"),
     "model": (model, "train the models of the book (under 40 minutes on two cores)"),
     "assistant": (assistant, "fine-tune the assistant of the book (about an hour on two cores)"),
+    "eyes": (eyes, "teach the model of the book to see anew (about half an hour on one core)"),
     "scaling": (scaling, "train the models of the scaling law (under an hour on two cores)"),
     "bench": (bench, "measure speed (on a quiet machine)"),
     "clean": (clean, "remove what was built"),

@@ -3,7 +3,8 @@
 Each lies in a folder of its own beside this file: `model.safetensors` and `config.json` as
 `gptbook.model` writes them, `tokenizer.json`, and a card, `README.md`, that says how it was
 trained and how good it is. `make model` trains the first two anew and writes all of it;
-`make assistant` fine-tunes the third from the first.
+`make assistant` fine-tunes the third from the first. A fourth folder, `littletown-eyes`, holds a
+model that sees: `make eyes` trains it, and `gptbook.multimodal.load` reads it.
 """
 
 from importlib.resources import as_file, files
