@@ -381,15 +381,15 @@ class Round(NamedTuple):
 
     Attributes:
         texts: The prompts with their endings.
-        rewards: One a text.
-        log_probs: Of the tokens under the policy.
-        reference: The same under the reference.
+        rewards: One a text, (N, G).
+        log_probs: Of the tokens under the policy, (B, T).
+        reference: The same under the reference, (B, T).
     """
 
     texts: list[str]
-    rewards: Float[Tensor, "N G"]
-    log_probs: Float[Tensor, "B T"]
-    reference: Float[Tensor, "B T"]
+    rewards: Tensor
+    log_probs: Tensor
+    reference: Tensor
 
     @property
     def kl(self) -> float:

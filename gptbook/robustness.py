@@ -33,7 +33,7 @@ from gptbook.model import GPT
 Loss = Callable[[Tensor], Tensor]  # one number a text; no text may depend on another
 
 NORMS = ("L2", "Linf")
-"""How far a text was moved: the length of the whole change, or its largest number."""
+"""What counts as the distance between texts, the length of the whole change or its largest part."""
 
 
 def vectors_at(

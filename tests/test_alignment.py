@@ -3,6 +3,7 @@
 import copy
 import math
 from collections import defaultdict
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -32,6 +33,7 @@ from gptbook.alignment import (
 from gptbook.evaluation import IGNORED
 from gptbook.finetuning import PADDING, Classifier, encode_texts
 from gptbook.littletown.preferences import KINDS, Pair, draw_pairs
+from gptbook.littletown.words import POOLS
 from gptbook.model import GPT, ModernConfig
 from gptbook.tokenizer import END_OF_TEXT, Tokenizer
 from gptbook.training import TrainingConfig, train
@@ -98,6 +100,16 @@ def test_each_kind_of_pair_differs_by_its_one_thing(drawn: dict[str, list[Pair]]
     for _, chosen, rejected in drawn["brevity"]:
         assert len(chosen) < len(rejected)
         assert set(chosen.split(".")) < set(rejected.split("."))
+        assert chosen.partition("?")[2] == rejected.partition("?")[2] != ""  # the answer
+
+
+def test_who_laughs_is_never_sad_about_it_and_who_quarrels_never_glad() -> None:
+    """Some stories say how it made people feel, and then both endings say so."""
+    pairs = draw_pairs(WORLD, "kindness", 40, seed=1)
+    joys, sorrows = ({f" {word.english}." for word in POOLS[pool]} for pool in ("joy", "sorrow"))
+    assert not any(sorrow in pair.chosen for pair in pairs for sorrow in sorrows)
+    assert not any(joy in pair.rejected for pair in pairs for joy in joys)
+    assert any(joy in pair.chosen for pair in pairs for joy in joys)
 
 
 def test_the_same_seed_draws_the_same_pairs_and_another_seed_others() -> None:
@@ -197,6 +209,15 @@ def test_a_judge_reads_the_last_token_as_a_classifier_does(tokenizer: Tokenizer)
         judge(torch.tensor([[3, PADDING, 3]]))
 
 
+def test_a_judge_scores_without_dropout_and_goes_on_training(tokenizer: Tokenizer) -> None:
+    """So that one text has one score."""
+    torch.manual_seed(0)
+    judge = RewardModel(GPT(replace(CONFIG, dropout=0.5))).train()
+    once, again = (judge.score(tokenizer, ["abc", "d"]) for _ in range(2))
+    assert torch.equal(once, again)
+    assert judge.training
+
+
 def test_a_judge_can_learn_preferences_by_heart(tokenizer: Tokenizer) -> None:
     """Before, its loss is about that of a coin."""
     torch.manual_seed(0)
@@ -231,6 +252,16 @@ def test_only_what_was_written_has_a_probability(tokenizer: Tokenizer) -> None:
     cooler = log_probabilities(model, token_ids, targets, 0.5)[0, 2:6]
     sharp = (2 * model(torch.tensor([[end, *tokenizer.encode("ab cd")]]))).log_softmax(-1)[0]
     torch.testing.assert_close(cooler, sharp[2:6].gather(1, torch.tensor(wanted)[:, None])[:, 0])
+
+
+def test_pairs_are_laid_out_with_the_chosen_endings_above(tokenizer: Tokenizer) -> None:
+    """Each after its prompt; and what is read back has no end of text."""
+    expected = ending_batch(tokenizer, ["ab", "a"] * 2, [" cd", " bca", " c", " d"])
+    for ours, wanted in zip(pair_batch(tokenizer, PAIRS), expected, strict=True):
+        assert torch.equal(ours, wanted)
+    end = tokenizer.special_tokens[END_OF_TEXT]
+    rows = [[*tokenizer.encode(" cd"), end], tokenizer.encode("a")]
+    assert decode_endings(tokenizer, rows) == [" cd", "a"]
 
 
 def test_the_loss_of_dpo_is_that_of_trl() -> None:

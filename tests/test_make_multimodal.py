@@ -12,7 +12,7 @@ import torch
 
 from gptbook import multimodal
 from gptbook.evaluation import IGNORED
-from gptbook.littletown.pictures import KINDS, SPLITS, pictures
+from gptbook.littletown.pictures import KINDS, SPLITS, Scene, pictures
 from gptbook.models import load
 from gptbook.multimodal import PatchEncoder, PictureGPT
 from gptbook.tokenizer import END_OF_TEXT
@@ -59,16 +59,24 @@ def test_a_recipe_sets_how_many_scenes_and_questions_come():
         assert not captions or share == pytest.approx(scenes, abs=0.13)
 
 
-def test_texts_of_a_batch_are_of_like_length_and_no_painting_comes_twice():
+def test_texts_of_a_batch_are_of_like_length():
     _, tokenizer = load()
     recipe = dataclasses.replace(SHORT, batch_size=8, pool=8)
-    spread, painted = [], Counter()
-    for rows, targets in itertools.islice(tool.batches(tokenizer, recipe), 16):
+    spread = []
+    for _, targets in itertools.islice(tool.batches(tokenizer, recipe), 16):
         last = [int((row != IGNORED).nonzero()[-1]) for row in targets]
         spread.append(max(last) - min(last))
-        painted.update(row.numpy().tobytes() for row in rows[:, : -targets.shape[1]])
     assert sorted(spread)[len(spread) // 2] <= 3
-    assert set(painted.values()) == {1}
+
+
+def test_what_comes_again_is_painted_anew(monkeypatch):
+    _, tokenizer = load()
+    scene = Scene("Mia", "Tom", "red", "kite", "in the park")
+    monkeypatch.setattr(tool, "pictures", lambda *args: itertools.repeat(scene))
+    painted = Counter()
+    for rows, targets in itertools.islice(tool.batches(tokenizer, SHORT), 6):
+        painted.update(row.numpy().tobytes() for row in rows[:, : -targets.shape[1]])
+    assert len(painted) == 24
 
 
 def test_lessons_are_drawn_again_from_the_same_seed_only():
@@ -100,8 +108,8 @@ def test_tokens_that_no_story_holds_can_be_told_apart():
 
 
 def test_what_is_measured_is_exact_captions_and_answers_of_each_part(monkeypatch):
-    """One who says the truth has all; one who is wrong about scenes has none of them."""
-    truth, wrong = {}, ""
+    """One who says the truth has all; one who is wrong about scenes when asked has none of that."""
+    truth, wrong = {}, ("", False)
     held_out = tool.held_out
 
     def remembered(kind, split, num):
@@ -115,7 +123,7 @@ def test_what_is_measured_is_exact_captions_and_answers_of_each_part(monkeypatch
         for number, pixels in enumerate(painted):
             kind, picture = truth[pixels.numpy().tobytes()]
             asked = dict(picture.questions)[questions[number]] if questions else picture.caption
-            yield asked[:-1] if kind == wrong else asked
+            yield asked[:-1] if wrong == (kind, bool(questions)) else asked
 
     monkeypatch.setattr(tool, "held_out", remembered)
     monkeypatch.setattr(tool, "describe", lambda *args: list(say(*args)))
@@ -124,11 +132,11 @@ def test_what_is_measured_is_exact_captions_and_answers_of_each_part(monkeypatch
     measured = tool.measure(model, tokenizer, 3)
     for what in ("captions", "answers"):
         assert measured[what] == {kind: dict.fromkeys(SPLITS, 1.0) for kind in KINDS}
-    wrong = "scene"
+    wrong = "scene", True
     measured = tool.measure(model, tokenizer, 3)
-    for what in ("captions", "answers"):
-        assert measured[what]["shapes"] == dict.fromkeys(SPLITS, 1.0)
-        assert measured[what]["scene"] == dict.fromkeys(SPLITS, 0.0)
+    right, nothing = dict.fromkeys(SPLITS, 1.0), dict.fromkeys(SPLITS, 0.0)
+    assert measured["captions"] == {"shapes": right, "scene": right}
+    assert measured["answers"] == {"shapes": right, "scene": nothing}
     assert measured["above_floor"] == measured["above_floor_before"]  # it is the same GPT
 
 

@@ -40,7 +40,7 @@ def part_of(picture: Sequence[Pair], shown: Sequence[Sequence[Pair]]) -> str:
 
 def blind_best(parts: Sequence[dict[str, float]]) -> float:
     """Say how often the best guesser that sees no picture has the whole caption right."""
-    return math.prod((max(odds.values()) for odds in parts), start=1.0)
+    return math.prod((max(chances.values()) for chances in parts), start=1.0)
 
 
 def share_on(looks: Tensor, covered: Tensor) -> Tensor:
