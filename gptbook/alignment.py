@@ -1,10 +1,10 @@
 """Alignment: a GPT that can write learns which of two texts is liked better.
 
 Chapter 16 begins with preferences: pairs of endings to one story, such as
-`gptbook.littletown.preferences` draws. A `RewardModel` learns to score
-texts so that the preferred one scores higher. Then a policy, which is a GPT that changes, is moved:
-by `Dpo`, on the pairs themselves, or by `Grpo`, which lets it write and makes likelier what scored
-above the rest. A reference, a GPT that does not change, holds the policy back.
+`gptbook.littletown.preferences` draws. A `RewardModel` learns to score texts so that the preferred
+one scores higher. Then a policy, which is a GPT that changes, is moved: by `Dpo`, on the pairs
+themselves, or by `Grpo`, which lets it write and makes likelier what scored above the rest. A
+reference, a GPT that does not change, holds the policy back.
 
 What a policy wrote comes as token ids and targets, as `gptbook.finetuning.chat_batch` lays them: a
 target is `IGNORED` wherever the policy did not write. Log-probabilities are in nats.
@@ -35,12 +35,12 @@ from torch import Tensor, nn
 
 from gptbook import generation
 from gptbook.evaluation import IGNORED, cross_entropy_of
-from gptbook.finetuning import PADDING, ChatRow, chat_batch, encode_texts
+from gptbook.finetuning import ChatRow, chat_batch, encode_texts, last_hidden
 from gptbook.littletown.preferences import Pair
 from gptbook.model import GPT
 from gptbook.tokenizer import END_OF_TEXT, Tokenizer
+from gptbook.training import Batch
 
-Batch = tuple[Tensor, Tensor]
 Reward = Callable[[Sequence[str]], Tensor]
 
 # --- preferences --------------------------------------------------------------------------------
@@ -107,14 +107,10 @@ class RewardModel(nn.Module):
             token_ids: The texts, with `PADDING` behind those that are shorter.
 
         Raises:
-            ValueError: As `GPT.forward`, or if padding stands before a token.
+            TypeError: As `gptbook.finetuning.last_hidden`.
+            ValueError: As `gptbook.finetuning.last_hidden`.
         """
-        is_token = token_ids != PADDING
-        if not is_token[:, 0].all() or (is_token[:, 1:] > is_token[:, :-1]).any():
-            raise ValueError("padding stands before a token; put it behind the texts")
-        hidden = self.model.hidden(token_ids.clamp(min=0) if not is_token.all() else token_ids)
-        last = is_token.sum(dim=1) - 1
-        return self.head(hidden[torch.arange(len(hidden), device=hidden.device), last]).squeeze(-1)
+        return self.head(last_hidden(self.model, token_ids)).squeeze(-1)
 
     def loss(self, chosen: Int[Tensor, "N T"], rejected: Int[Tensor, "N S"]) -> Float[Tensor, ""]:
         """Return the Bradley-Terry loss of texts of which the first were preferred."""

@@ -47,6 +47,26 @@ PADDING = -1  # stands behind a text that is shorter than the longest of its bat
 # --- texts into classes -------------------------------------------------------------------------
 
 
+def last_hidden(model: GPT, token_ids: Int[Tensor, "B T"]) -> Float[Tensor, "B D"]:
+    """Read texts, and give the vector of each one's last token, which alone has seen all of it.
+
+    Args:
+        model: What reads.
+        token_ids: The texts, with `PADDING` behind those that are shorter.
+
+    Raises:
+        TypeError: As `GPT.forward`.
+        ValueError: As `GPT.forward`, or if a text holds nothing but padding, or padding stands
+            anywhere but at its end.
+    """
+    is_token = token_ids != PADDING
+    if token_ids.dim() == 2 and token_ids.numel():
+        _check_padding(is_token)
+    hidden = model.hidden(token_ids.clamp(min=0) if not is_token.all() else token_ids)
+    last = is_token.sum(dim=1) - 1  # (B,), whoever stands behind it was never looked at
+    return hidden[torch.arange(len(hidden), device=hidden.device), last]
+
+
 class Classifier(nn.Module):
     """A GPT that has read a text, and a small head that says to which class it belongs.
 
@@ -94,12 +114,7 @@ class Classifier(nn.Module):
             ValueError: As `GPT.forward`, or if a text holds nothing but padding, or padding stands
                 anywhere but at its end.
         """
-        is_token = token_ids != PADDING
-        if token_ids.dim() == 2 and token_ids.numel():
-            _check_padding(is_token)
-        hidden = self.model.hidden(token_ids.clamp(min=0) if not is_token.all() else token_ids)
-        last = is_token.sum(dim=1) - 1  # (B,), whoever stands behind it was never looked at
-        return self.head(hidden[torch.arange(len(hidden), device=hidden.device), last])
+        return self.head(last_hidden(self.model, token_ids))
 
     def loss(self, token_ids: Int[Tensor, "B T"], labels: Int[Tensor, " B"]) -> Float[Tensor, ""]:
         """Return how surprised it is by the right classes, in nats a text, on average.

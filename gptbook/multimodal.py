@@ -395,6 +395,8 @@ def load(folder: str | Path | None = None) -> tuple[PictureGPT, Tokenizer]:
         with as_file(files("gptbook.models") / "littletown-eyes") as own:
             return load(own)
     tensors, told = read_tensors(Path(folder) / _EYES)
+    if "encoder" not in told:
+        raise ValueError(f"{_EYES} in {folder} does not say how its encoder is built; save again")
     model = PictureGPT(gpt_files.load(folder), PatchEncoder(**json.loads(told["encoder"])))
     if faults := differences(tensors, _eyes(model)):
         raise ValueError(f"{_EYES} in {folder} does not fit:\n" + "\n".join(faults))

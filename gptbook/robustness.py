@@ -15,7 +15,8 @@ References:
     Guo et al. (2017), "On Calibration of Modern Neural Networks". https://arxiv.org/abs/1706.04599
     Geifman and El-Yaniv (2017), "Selective Classification for Deep Neural Networks".
     https://arxiv.org/abs/1705.08500
-    Carlini et al. (2019), "The Secret Sharer". https://arxiv.org/abs/1802.08232
+    Carlini et al. (2019), "The Secret Sharer: Evaluating and Testing Unintended Memorization in
+    Neural Networks". https://arxiv.org/abs/1802.08232
 """
 
 import math
@@ -46,7 +47,7 @@ def vectors_at(
     """
     gpt = model.model
     _check_layer(gpt, layer)
-    vectors = gpt.token_embedding(token_ids.clamp(min=0))
+    vectors = gpt._embed(token_ids.clamp(min=0))
     vectors = vectors if gpt.positions is None else gpt.positions(vectors, 0)
     for block in gpt.blocks[:layer]:
         vectors = block(vectors, None, 0)
@@ -288,9 +289,14 @@ def risk_coverage(
 def exposure(secret: float, candidates: Float[Tensor, " N"]) -> float:
     """Say how often a model halves the search for a secret, from the scores of all candidates.
 
+    Raises:
+        ValueError: If there is no candidate.
+
     >>> exposure(-1.0, torch.tensor([-1.0, -2.0, -3.0, -9.0]))
     2.0
     """
+    if not len(candidates):
+        raise ValueError("no candidates came; score all that the secret could be, itself included")
     return math.log2(len(candidates)) - math.log2(1 + int((candidates > secret).sum()))
 
 

@@ -203,9 +203,9 @@ def test_a_judge_reads_the_last_token_as_a_classifier_does(tokenizer: Tokenizer)
     torch.testing.assert_close(judge(texts), classifier(texts)[:, 0])
     alone = torch.cat([judge.score(tokenizer, [text]) for text in ("abc", "d", "efghi")])
     torch.testing.assert_close(judge.score(tokenizer, ["abc", "d", "efghi"]), alone)
-    with pytest.raises(ValueError, match="padding stands before a token; put it behind"):
+    with pytest.raises(ValueError, match="begins with padding; put the padding behind"):
         judge(torch.tensor([[PADDING, 3]]))
-    with pytest.raises(ValueError, match="padding stands before a token"):
+    with pytest.raises(ValueError, match="padding stands inside of a text"):
         judge(torch.tensor([[3, PADDING, 3]]))
 
 

@@ -536,6 +536,9 @@ def test_files_that_do_not_belong_together_are_refused(tmp_path: Path, tokenizer
     save_file(tensors, path, metadata=told)
     with pytest.raises(ValueError, match=r"does not fit:\nprojection.weight has shape \(5, 8\)"):
         load(tmp_path)
+    save_file(tensors, path)
+    with pytest.raises(ValueError, match="does not say how its encoder is built; save again"):
+        load(tmp_path)
 
 
 # --- what is refused ----------------------------------------------------------------------------

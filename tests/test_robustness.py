@@ -402,6 +402,16 @@ def test_exposure_falls_with_the_rank(num, seed):
     assert bits[-1] == pytest.approx(0)
 
 
+def test_a_secret_among_no_candidates_is_refused():
+    with pytest.raises(ValueError, match="no candidates came; score all"):
+        exposure(0.0, torch.tensor([]))
+
+
+def test_a_token_that_the_model_does_not_know_is_refused():
+    with pytest.raises(ValueError, match=r"this model knows 0 to 39; use the tokenizer"):
+        vectors_at(Classifier(a_model(), 3), torch.tensor([[40]]))
+
+
 def test_a_number_never_seen_has_an_exposure_of_about_one_bit_and_a_half():
     """Log2 of n over a rank drawn evenly has the mean 1 / ln 2."""
     scores = torch.randn(4_096, generator=torch.Generator().manual_seed(0)).double()

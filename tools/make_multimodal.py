@@ -1,6 +1,6 @@
 """Teach the model of the book to see, and write it, measured, into gptbook/models.
 
-    python -m tools.make_multimodal
+    python tools/dev.py eyes               # same as `make eyes`
 
 It begins with `littletown` and an encoder that knows nothing, and shows it pictures that never
 repeat, each with its caption or with a question and its answer. The same machine writes the same
@@ -199,7 +199,7 @@ describe(model, tokenizer, picture[None], ["Who has the kite?"])
 
 ## How it was trained
 
-`python -m tools.make_multimodal` makes it: {num_steps:,} steps of {batch_size} pictures,
+`make eyes` makes it: {num_steps:,} steps of {batch_size} pictures,
 in {minutes} minutes of processor time on one thread (torch {torch}). The encoder and the
 projection began at random, the GPT with the weights of `{base}`, and all of it learned, at a
 steady rate that sank to zero over the last {num_last:,} steps. No picture was painted twice in the
