@@ -162,6 +162,20 @@ def test_every_formula_is_set_and_every_figure_described(visit, name):
     assert all(len(alt.split()) >= 8 for alt in alts)
 
 
+def test_pictures_whose_colors_are_told_keep_them_in_the_dark(visit):
+    """A red kite stays red, though figures are turned over."""
+    page = visit("notebooks/17_multimodality", scheme="dark")
+    filters = {
+        kind: page.eval_on_selector_all(
+            f".cell_output img{kind}", "all => all.map(i => getComputedStyle(i).filter)"
+        )
+        for kind in (".true-colors", ":not(.true-colors)")
+    }
+    assert len(filters[".true-colors"]) == 4
+    assert set(filters[".true-colors"]) == {"none"}
+    assert all("invert" in row for row in filters[":not(.true-colors)"])
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_hints_and_solutions_open_when_asked(visit, name):
     page = visit(f"notebooks/{name}")
